@@ -1,0 +1,63 @@
+"""Outbound mail that an administrator can set up, prove and watch, in any Flask application."""
+
+from __future__ import annotations
+
+from .compat import (
+    Connection,
+    FlaskMailUnicodeDecodeError,
+    Message,
+    force_text,
+    sanitize_address,
+    sanitize_addresses,
+    sanitize_subject,
+)
+from .envelope import Receipt
+from .errors import (
+    AuthenticationFailed,
+    BadHeaderError,
+    ConfigurationError,
+    DeliveryError,
+    DeliveryUnknown,
+    InvalidMessage,
+    MessageRejected,
+    OutmailError,
+    RecipientsRefused,
+    SetupNotVerified,
+    Throttled,
+    TransportUnavailable,
+    UnsupportedFeature,
+)
+from .extension import Mail
+from .message import Attachment
+from .signals import email_dispatched, message_accepted, message_failed, message_held, signals
+
+__all__ = [
+    "Attachment",
+    "AuthenticationFailed",
+    "BadHeaderError",
+    "ConfigurationError",
+    "Connection",
+    "DeliveryError",
+    "DeliveryUnknown",
+    "FlaskMailUnicodeDecodeError",
+    "InvalidMessage",
+    "Mail",
+    "Message",
+    "MessageRejected",
+    "OutmailError",
+    "Receipt",
+    "RecipientsRefused",
+    "SetupNotVerified",
+    "Throttled",
+    "TransportUnavailable",
+    "UnsupportedFeature",
+    "email_dispatched",
+    "force_text",
+    "message_accepted",
+    "message_failed",
+    "message_held",
+    "sanitize_address",
+    "sanitize_addresses",
+    "sanitize_subject",
+    "signals",
+]

@@ -1,0 +1,134 @@
+"""Checks that both Microsoft services begin with: the name, the certificate, the token, and what the token says."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from .. import certificates, network
+from ..clouds import Cloud
+from ..errors import ConfigurationError, OutmailError, TransportUnavailable
+from ..settings import Credential
+from ..tokens import EntraTokens
+from .remedies import remedy_for
+from .steps import Check, Seen
+
+
+@dataclass
+class TokenProof:
+    """The checks that end with a token in hand. Nothing is taken from a cache: a repair shows at once."""
+
+    credential: Credential
+    cloud: Cloud
+    scope: str
+    wanted_role: str
+    timeout_s: float
+    ca_file: str = ""
+    token: str = ""
+
+    def __post_init__(self) -> None:
+        self.tokens = EntraTokens(
+            self.credential, self.cloud, self.scope, timeout_s=self.timeout_s, ca_file=self.ca_file
+        )
+
+    def checks(self) -> list[Check]:
+        host = self.cloud.authority_host
+        return [
+            Check("secret", "Secret readable", self._secret),
+            Check("sign_in_name", f"Name found: {host}", lambda: resolve(host, self._port)),
+            Check("sign_in_tls", f"Secure connection to {host}", self._tls),
+            Check("token", "Token obtained", self._token),
+            Check("role", f"Permission {self.wanted_role} in the token", self._role),
+        ]
+
+    @property
+    def _port(self) -> int:
+        from urllib.parse import urlsplit
+
+        return urlsplit(self.cloud.authority).port or 443
+
+    def _secret(self) -> Seen:
+        credential = self.credential
+        if credential.certificate:
+            certificate = certificates.load(credential.certificate, credential.certificate_password)
+            days = (certificate.not_after - datetime.now(timezone.utc)).days
+            if days < 0:
+                raise ConfigurationError(
+                    f"the certificate ended on {certificate.not_after:%Y-%m-%d}", code="certificate_expired"
+                )
+            return Seen(f"certificate {certificate.thumbprint[:8]}…, {days} days left")
+        if not credential.client_secret:
+            raise ConfigurationError("there is neither a secret nor a certificate", code="credential_incomplete")
+        return Seen(f"client secret, {len(credential.client_secret)} characters")
+
+    def _tls(self) -> Seen:
+        return secure(self.cloud.authority_host, self._port, timeout_s=self.timeout_s, ca_file=self.ca_file)
+
+    def _token(self) -> Seen:
+        self.token = self.tokens.token()
+        expires = claims(self.token).get("exp")
+        if not isinstance(expires, (int, float)):
+            return Seen("received")
+        minutes = (expires - datetime.now(timezone.utc).timestamp()) / 60
+        return Seen(f"valid for {minutes:.0f} minutes")
+
+    def _role(self) -> Seen:
+        read = claims(self.token)
+        if not read:
+            # Tokens are opaque to clients by contract; that one cannot be read says nothing about sending.
+            return Seen("this token cannot be read, which is allowed; the next steps decide")
+        roles = [str(role) for role in read.get("roles") or []]
+        if self.wanted_role in roles:
+            return Seen(", ".join(roles))
+        # Never a verdict: with RBAC for Applications the permission is kept in Exchange and the token has no role.
+        warning = remedy_for(OutmailError(f"{self.wanted_role} is not in the token", code="token_without_role"))
+        return Seen(f"roles in the token: {', '.join(roles) or 'none'}", warning)
+
+
+def resolve(host: str, port: int) -> Seen:
+    """Looks a name up; says which addresses it has."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as exc:
+        raise network.unavailable(exc, host, port) from exc
+    return Seen(", ".join(dict.fromkeys(str(one[4][0]) for one in found)))
+
+
+def secure(host: str, port: int, *, timeout_s: float, ca_file: str) -> Seen:
+    """A verified TLS connection, opened and closed; says who vouches for the server and for how long."""
+    sock = network.connect(host, port, timeout_s=timeout_s)
+    try:
+        with network.tls_context(ca_file).wrap_socket(sock, server_hostname=host) as secured:
+            return certificate_seen(dict(secured.getpeercert() or {}), str(secured.version() or ""))
+    except (OSError, ValueError) as exc:
+        raise network.unavailable(exc, host, port) from exc
+    finally:
+        sock.close()
+
+
+def certificate_seen(certificate: Mapping[str, Any], version: str = "") -> Seen:
+    """A server's certificate in a sentence."""
+    import ssl
+
+    if not certificate:
+        raise TransportUnavailable("the connection is not encrypted", code="tls_failed")
+    issuer = {name: value for part in certificate.get("issuer", ()) for name, value in part}
+    ends = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+    days = int((ends - datetime.now(timezone.utc).timestamp()) // 86400)
+    who = issuer.get("organizationName") or issuer.get("commonName") or "unknown"
+    return Seen(f"{version}, certificate from {who}, {days} days left".lstrip(", "))
+
+
+def claims(token: str) -> Mapping[str, Any]:
+    """What a token says, unverified, for a report only; empty when it cannot be read. Never decides anything."""
+    try:
+        payload = token.split(".")[1]
+        read = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (IndexError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}

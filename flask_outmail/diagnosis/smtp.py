@@ -1,0 +1,101 @@
+"""Proving an SMTP server up to the point where a message would leave, and not further."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..envelope import Envelope
+from ..errors import OutmailError
+from ..transports.smtp import SmtpSession, SmtpSettings
+from .microsoft import TokenProof, certificate_seen, resolve
+from .remedies import remedy_for
+from .steps import Check, Seen
+
+
+@dataclass
+class SmtpProof:
+    """The checks for one SMTP setup. `recipient` is named to the server and then taken back; nothing is sent.
+
+    `transcript` holds the dialogue afterwards, as ("client" or "server", line), with credentials masked.
+    """
+
+    settings: SmtpSettings
+    from_address: str
+    recipient: str
+    name: str = "smtp"
+    proof: TokenProof | None = None
+    transcript: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.session = SmtpSession(
+            self.settings, name=self.name, observe=lambda who, line: self.transcript.append((who, line))
+        )
+
+    def checks(self) -> list[Check]:
+        settings = self.settings
+        where = f"{settings.host}, port {settings.port}"
+        checks = [
+            *(self.proof.checks() if self.proof else ()),
+            Check("name", f"Name found: {settings.host}", lambda: resolve(settings.host, settings.port)),
+            Check("connection", f"Connected to {where}", self._connect),
+        ]
+        greeting = Check("greeting", "Mail server answers", self._greet)
+        tls = Check("tls", "Connection secured by TLS", self._secure)
+        checks += {"tls": [tls, greeting], "starttls": [greeting, tls], "none": [greeting]}[settings.tls]
+        if settings.tls == "none":
+            checks.append(Check("tls", "Connection secured by TLS", self._no_tls))
+        if settings.tokens is not None or (settings.username and settings.password):
+            checks += [
+                Check("auth_offered", "A way to log in that both sides know", self._mechanism),
+                Check("login", f"Logged in as {settings.username}", self._log_in),
+            ]
+        checks += [
+            Check("from", f"From {self.from_address} is allowed", self._mail_from),
+            Check("recipient", f"Recipient {self.recipient} is taken", self._rcpt_to),
+        ]
+        return checks
+
+    def close(self) -> None:
+        self.session.close()
+
+    def _connect(self) -> Seen:
+        self.session.connect()
+        return Seen("open")
+
+    def _greet(self) -> Seen:
+        greeting = self.session.greet()
+        offered = ", ".join(sorted(self.session.client.features))
+        return Seen(f"“{greeting.text[:120]}”" + (f"; offers {offered}" if offered else ""))
+
+    def _secure(self) -> Seen:
+        self.session.secure()
+        return certificate_seen(self.session.client.certificate())
+
+    def _no_tls(self) -> Seen:
+        warning = remedy_for(OutmailError("TLS is off", code="tls_off"))
+        return Seen("not secured, as chosen", warning)
+
+    def _mechanism(self) -> Seen:
+        offered = ", ".join(self.session.client.auth_mechanisms)
+        return Seen(f"{self.session.mechanism()} (offered: {offered})")
+
+    def _log_in(self) -> Seen:
+        return Seen(self.session.log_in() or "no log-in")
+
+    def _mail_from(self) -> Seen:
+        return Seen(self.session.mail_from(self._envelope()).text[:120])
+
+    def _rcpt_to(self) -> Seen:
+        self.session.rcpt_to(self._envelope())
+        self.session.reset()
+        return Seen("taken, and taken back; nothing was sent")
+
+    def _envelope(self) -> Envelope:
+        return Envelope(
+            sender=self.from_address,
+            recipients=(self.recipient,),
+            visible=(self.recipient,),
+            from_address=self.from_address,
+            message_id="",
+            content=b"",
+        )

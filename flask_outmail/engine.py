@@ -1,0 +1,381 @@
+"""One application's mail: which setup is in force, its transport, and what happens to each message.
+
+`Mail` (in `extension`) is what applications hold; there is one `Engine` for each application behind it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from flask import Flask
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from . import alerting, services, setups
+from .access import Access
+from .database import Database
+from .envelope import Envelope, Receipt
+from .errors import (
+    ConfigurationError,
+    DeliveryError,
+    DeliveryUnknown,
+    InvalidMessage,
+    OutmailError,
+    SetupNotVerified,
+)
+from .message import Address, Message
+from .models import PRIMARY, Setup
+from .outbox import alerts, store
+from .settings import Settings, SetupValues, flask_mail_values
+from .signals import email_dispatched, message_accepted, message_failed, message_held, notify
+from .transports.base import Transport
+from .transports.memory import MemoryTransport
+from .vault import Vault, derived_key
+
+logger = logging.getLogger(__name__)
+
+#: How long one look at the database counts. Other processes notice a saved change within this time.
+LOOK_S = 1.0
+
+
+@dataclass(frozen=True)
+class Current:
+    """The setup in force for one connection, and the transport made from it.
+
+    `source` is "database", or the configuration key it comes from. `setup_id` is the row's id, if it has one.
+    """
+
+    connection: str
+    values: SetupValues
+    transport: Transport
+    verified: bool
+    source: str
+    setup_id: int | None = None
+    has_incident: bool = False
+
+    @property
+    def sender(self) -> str:
+        """The setup's own From, as a message's sender."""
+        name, address = self.values.from_name, self.values.from_address
+        return f"{name} <{address}>" if name and address else address
+
+    @property
+    def mailbox(self) -> str:
+        return services.service(self.values.service).mailbox(self.values)
+
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A stamp that changes whenever the setup in force does, and how to make the `Current` it stands for."""
+
+    stamp: Any
+    make: Callable[[], Current | None]
+    has_incident: bool = False
+
+
+class Engine:
+    """Everything behind `Mail` for one application. Safe to use from several threads, and after `fork`."""
+
+    def __init__(self, app: Flask, settings: Settings, mail_state: Any, db: Any, access: Access) -> None:
+        self.app = app
+        self.settings = settings
+        self.mail_state = mail_state
+        self.access = access
+        self.environment = services.Environment.of(settings)
+        self.suppressed = MemoryTransport()
+        self.database = Database(app, db)
+        self._vault: Vault | None = None
+        self._forget()
+        if settings.setup is not None:
+            self._check_configured(settings.setup, settings.setup_key)
+
+    def _forget(self) -> None:
+        self._process_id = os.getpid()
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[Any, float, Current | None]] = {}
+        self.test_times: list[float] = []
+        self._told_at: dict[tuple[str, str], float] = {}
+        self._warned_tables = False
+
+    def _check_configured(self, values: SetupValues, key: str) -> None:
+        service = services.service(values.service)
+        found = service.problems(service.complete(values, self.environment), self.environment)
+        if found:
+            told = "; ".join(f"{field}: {sentence}" for field, sentence in found.items())
+            raise ConfigurationError(f"{key}: {told}", code="config_invalid")
+
+    @property
+    def vault(self) -> Vault:
+        """Encrypts and decrypts stored secrets."""
+        if self._vault is None:
+            keys = self.settings.encryption_keys
+            if not keys and self.app.secret_key:
+                if not (self.app.debug or self.app.testing):
+                    logger.warning(
+                        "OUTMAIL_ENCRYPTION_KEYS is not set: stored secrets are encrypted with a key made from"
+                        " SECRET_KEY, and cannot be read once that changes"
+                    )
+                keys = (derived_key(self.app.secret_key),)
+            self._vault = Vault(keys)
+        return self._vault
+
+    # -- which setup is in force -------------------------------------------------------------------------------------
+
+    def look_again(self) -> None:
+        """Forgets what is known of the setups, so that the next message sees what was just saved."""
+        with self._lock:
+            known, self._known = self._known, {}
+        for _, _, current in known.values():
+            if current is not None:
+                current.transport.close()
+
+    def look_soon(self) -> None:
+        """Makes the next message look at the database again, with the transports kept."""
+        with self._lock:
+            self._known = {name: (stamp, float("-inf"), current) for name, (stamp, _, current) in self._known.items()}
+
+    def first_time(self, connection: str, code: str) -> bool:
+        """Whether this cause was not told within the pause between alerts; remembers it as told."""
+        now = time.monotonic()
+        with self._lock:
+            told_at = self._told_at.get((connection, code), float("-inf"))
+            if now - told_at < self.settings.alert_pause_s:
+                return False
+            self._told_at[connection, code] = now
+            return True
+
+    def current(self, connection: str = PRIMARY, *, fresh: bool = False) -> Current | None:
+        """The setup in force, or None when there is none yet.
+
+        `OUTMAIL_SETUP` wins over a saved setup, and that over Flask-Mail's `MAIL_…` keys. May read the database.
+
+        Raises:
+            ConfigurationError: the connection is unknown, or the tables are missing and nothing else is configured.
+        """
+        if os.getpid() != self._process_id:
+            # After a fork both processes would speak over the same sockets. Not closed here: they are the parent's.
+            self._forget()
+        now = time.monotonic()
+        with self._lock:
+            stamp, looked_at, known = self._known.get(connection, (None, 0.0, None))
+        if known is not None and not fresh and now - looked_at < LOOK_S:
+            return known
+        found = self._look(connection)
+        if known is None or stamp != found.stamp:
+            known = found.make()
+        if known is not None and known.has_incident != found.has_incident:
+            known = replace(known, has_incident=found.has_incident)
+        with self._lock:
+            self._known[connection] = (found.stamp, now, known)
+        return known
+
+    def _look(self, connection: str) -> _Found:
+        settings = self.settings
+        if connection == PRIMARY and settings.setup is not None:
+            setup, key = settings.setup, settings.setup_key
+            return _Found(key, lambda: self._configured(setup, key))
+        if self.database:
+            try:
+                with self.database.session() as session:
+                    row = setups.active(session, connection)
+                    if row is not None:
+                        version = row.auth_object.version if row.auth_object else 0
+                        stamp = (row.id, row.activated_at, row.verified_fingerprint, version)
+                        has_incident = alerts.has_open(session, connection)
+                        session.expunge_all()
+                        return _Found(stamp, lambda: self._saved(row, connection), has_incident)
+            except ConfigurationError as exc:
+                if exc.code != "tables_missing" or settings.fallback is None or connection != PRIMARY:
+                    raise
+                self._warn_tables()
+        if connection != PRIMARY:
+            raise ConfigurationError(f"there is no connection named {connection!r}", code="connection_unknown")
+        if settings.fallback is not None:
+            fallback = settings.fallback
+            return _Found("MAIL_SERVER", lambda: self._configured(fallback, "MAIL_SERVER"))
+        if not self.database:
+            # Exactly what Flask-Mail does with an empty configuration: a mail server on this machine.
+            return _Found("MAIL_SERVER", lambda: self._configured(flask_mail_values(self.app.config), "MAIL_SERVER"))
+        return _Found(None, lambda: None)
+
+    def _warn_tables(self) -> None:
+        if not self._warned_tables:
+            self._warned_tables = True
+            logger.warning("the tables are missing (run `flask outmail init-db`); MAIL_… configuration is used")
+
+    def _configured(self, values: SetupValues, key: str) -> Current:
+        """A setup from configuration counts as verified: whoever can write the configuration has decided."""
+        service = services.service(values.service)
+        values = service.complete(values, self.environment)
+        return Current(PRIMARY, values, service.transport(values, self.environment), True, key)
+
+    def _saved(self, row: Setup, connection: str) -> Current:
+        values = setups.values_of(row, self.vault)
+        service = services.service(values.service)
+        return Current(
+            connection=connection,
+            values=values,
+            transport=service.transport(values, self.environment),
+            verified=setups.is_verified(row, values),
+            source="database",
+            setup_id=row.id,
+        )
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def deliver(self, message: Message, *, via: str = PRIMARY, envelope_from: str = "") -> Receipt:
+        """Hands one message over, or holds it. A receipt from here is always an accepted one.
+
+        Raises:
+            InvalidMessage, UnsupportedFeature, DeliveryError, ConfigurationError: as documented there.
+            SetupNotVerified: it was not handed over; `held` tells whether it was kept.
+        """
+        if message.date is None:
+            message.date = time.time()
+        if self.mail_state.suppress:
+            return self._suppress(message, envelope_from)
+        current = self.current(via)
+        if current is None or not current.verified:
+            # What is known may be a second old; a message must not be held because of that.
+            current = self.current(via, fresh=True)
+        if current is None or not current.verified:
+            return self._hold(message, via, current, envelope_from)
+        self._fill_sender(message, current)
+        try:
+            envelope = Envelope.for_message(
+                message,
+                sender=envelope_from,
+                mailbox=current.mailbox,
+                ascii_attachments=self.mail_state.ascii_attachments,
+            )
+            receipt = current.transport.deliver(envelope)
+        except InvalidMessage:
+            raise  # the caller's mistake, told to the caller; nobody else can mend it
+        except OutmailError as exc:
+            self._failed(message, exc, current)
+            raise
+        receipt = replace(receipt, connection=via)
+        self._accepted(message, receipt, current)
+        return receipt
+
+    def _fill_sender(self, message: Message, current: Current) -> None:
+        # A sender that came from MAIL_DEFAULT_SENDER gives way to that of the setup in force: the keys of Flask-Mail
+        # often stay in the configuration after the administrator has moved on, and Exchange would refuse them.
+        if current.sender and (not message.sender or getattr(message, "sender_is_default", False)):
+            message.sender = current.sender
+
+    def _suppress(self, message: Message, envelope_from: str) -> Receipt:
+        envelope = Envelope.for_message(
+            message, sender=envelope_from, ascii_attachments=self.mail_state.ascii_attachments
+        )
+        receipt = replace(self.suppressed.deliver(envelope), connection="suppressed")
+        notify(email_dispatched, self.app, message=message)
+        return receipt
+
+    def _accepted(self, message: Message, receipt: Receipt, current: Current) -> None:
+        logger.info(
+            "message accepted",
+            extra={
+                "message_id": receipt.message_id,
+                "transport": receipt.transport,
+                "connection": receipt.connection,
+                "refused_count": len(receipt.refused),
+                "elapsed_s": round(receipt.elapsed_s, 3),
+            },
+        )
+        if current.has_incident:
+            self._quietly(lambda session: alerts.recover(session, current.connection))
+            self.look_soon()
+        notify(email_dispatched, self.app, message=message)
+        notify(message_accepted, self.app, message=message, receipt=receipt)
+
+    def _hold(self, message: Message, via: str, current: Current | None, envelope_from: str) -> NoReturn:
+        """Keeps the message and raises `SetupNotVerified`."""
+        reason = "no mail service is set up yet" if current is None else "the active setup has not passed a test"
+        if getattr(message, "sender_is_default", False):
+            # Its From is whatever the setup says on the day it leaves: the one at hand may be what must be mended.
+            message.sender = None
+        envelope = Envelope.for_message(
+            message,
+            sender=envelope_from,
+            ascii_attachments=self.mail_state.ascii_attachments,
+            sender_later=True,
+        )
+        with self.database.session() as session:
+            store.hold(session, envelope, self.vault, subject=str(message.subject or ""), connection=via)
+            session.commit()
+        logger.warning("message held", extra={"message_id": envelope.message_id, "connection": via})
+        notify(message_held, self.app, message=message, connection=via)
+        raise SetupNotVerified(f"the message is held: {reason}", held=True)
+
+    # -- held messages -----------------------------------------------------------------------------------------------
+
+    def release(self, connection: str = PRIMARY, *, budget_s: float = 10.0) -> tuple[int, int]:
+        """Hands over held messages, oldest first, for at most `budget_s` seconds; returns (accepted, not accepted).
+
+        Stops early when the connection itself fails; what is certain not to have left is held again.
+        """
+        accepted = refused = 0
+        deadline = time.monotonic() + budget_s
+        current = self.current(connection, fresh=True)
+        if current is None or not current.verified:
+            return 0, 0
+        with self.database.session() as session:
+            store.bury_the_dead(session)
+            while time.monotonic() < deadline:
+                claimed = store.claim_held(session, self.vault, connection=connection)
+                if claimed is None:
+                    break
+                try:
+                    envelope = claimed.envelope.sent_from(Address.parse(current.sender), current.mailbox)
+                    outcome: Receipt | OutmailError = current.transport.deliver(envelope)
+                except OutmailError as exc:
+                    outcome = exc
+                if isinstance(outcome, DeliveryError) and self._is_connections(outcome):
+                    store.hold_again(session, claimed)
+                    break
+                if store.finish(session, claimed, outcome) == store.ACCEPTED:
+                    accepted += 1
+                else:
+                    refused += 1
+        return accepted, refused
+
+    @staticmethod
+    def _is_connections(error: DeliveryError) -> bool:
+        return not isinstance(error, DeliveryUnknown) and (error.fault == "connection" or error.retryable)
+
+    # -- failures ----------------------------------------------------------------------------------------------------
+
+    def _failed(self, message: Message, error: OutmailError, current: Current) -> None:
+        logger.error(
+            "message not accepted",
+            extra={
+                "message_id": message.msgId,
+                "connection": current.connection,
+                "error": type(error).__name__,
+                "code": error.code,
+                "request_id": getattr(error, "request_id", ""),
+            },
+        )
+        try:
+            alerting.tell(self, error, current)
+        except (OutmailError, SQLAlchemyError):
+            # The caller is told of the first failure in any case; a second one must not take its place.
+            logger.exception("the failure could not be recorded")
+        notify(message_failed, self.app, message=message, error=error, connection=current.connection)
+
+    def _quietly(self, work: Callable[[Session], None]) -> None:
+        """Bookkeeping after the fact: when it fails it is logged, and what happened to the message stands."""
+        try:
+            with self.database.session() as session:
+                work(session)
+                session.commit()
+        except (OutmailError, SQLAlchemyError):
+            logger.exception("bookkeeping failed")

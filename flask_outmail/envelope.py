@@ -1,0 +1,136 @@
+"""Who really receives a message, and what the server answered.
+
+The headers of a message say what people see; the envelope says who gets it. Keeping the two apart is what makes Bcc,
+bounce addresses and redirected mail plain instead of special (RFC 5321 2.3.1).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from typing import Any
+
+from . import mime
+from .errors import OutmailError, Refusal
+from .message import Address, Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """One message, ready to be handed over.
+
+    `sender` is the return path (bounces go there). `recipients` are all who receive it, without repeats, in the
+    order To, Cc, Bcc. `visible` are the addresses that the headers To and Cc show. `content` is the whole message
+    as bytes with CRLF line ends and without a Bcc header. `smtputf8` says that an address has a local part outside
+    ASCII, which a server must have agreed to (RFC 6531).
+    """
+
+    sender: str
+    recipients: tuple[str, ...]
+    visible: tuple[str, ...]
+    from_address: str
+    message_id: str
+    content: bytes = field(repr=False)
+    smtputf8: bool = False
+    mail_options: tuple[str, ...] = ()
+    rcpt_options: tuple[str, ...] = ()
+
+    @classmethod
+    def for_message(
+        cls,
+        message: Message,
+        *,
+        sender: str = "",
+        mailbox: str = "",
+        ascii_attachments: bool = False,
+        sender_later: bool = False,
+    ) -> Envelope:
+        """Checks the message and makes its envelope.
+
+        `sender` replaces the From address as return path. `mailbox` is the mailbox that really sends: when From
+        names another address, it is added as the header Sender (RFC 5322 3.6.2). `sender_later` lets a message
+        without a sender pass; `sent_from` completes it.
+
+        Raises:
+            InvalidMessage: and its kinds, for what no transport may send.
+        """
+        message.check(sender_later=sender_later)
+        from_ = mime.wire_address(Address.parse(message.sender or ""), "sender")
+        shown = [
+            mime.wire_address(Address.parse(one), name)
+            for name in ("recipients", "cc")
+            for one in getattr(message, name)
+        ]
+        hidden = [mime.wire_address(Address.parse(one), "bcc") for one in message.bcc]
+        recipients = tuple(dict.fromkeys([*shown, *hidden]))
+        return_path = mime.wire_address(Address.parse(sender), "envelope sender") if sender else from_
+        return cls(
+            sender=return_path,
+            recipients=recipients,
+            visible=tuple(dict.fromkeys(shown)),
+            from_address=from_,
+            message_id=message.msgId,
+            content=mime.build(message, mailbox=mailbox, ascii_attachments=ascii_attachments),
+            smtputf8=not all(address.isascii() for address in (return_path, from_, *recipients)),
+            mail_options=tuple(str(option) for option in message.mail_options),
+            rcpt_options=tuple(str(option) for option in message.rcpt_options),
+        )
+
+    def sent_from(self, sender: Address, mailbox: str) -> Envelope:
+        """This envelope with `sender` as From, if it has none yet."""
+        if self.from_address:
+            return self
+        address = mime.wire_address(sender, "sender")
+        return replace(
+            self,
+            sender=self.sender or address,
+            from_address=address,
+            content=mime.with_from(self.content, sender, mailbox),
+        )
+
+    def to_bytes(self) -> bytes:
+        """Everything, for storage; `from_bytes` reads it back."""
+        facts = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "content"}
+        return json.dumps(facts).encode() + b"\n" + self.content
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Envelope:
+        head, _, content = data.partition(b"\n")
+        facts: dict[str, Any] = json.loads(head)
+        facts = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
+        return cls(content=content, **facts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What a server answered. Accepted means that it took the message over, not that it arrived.
+
+    `transport` and `connection` name the way it went; `message_id` is our Message-ID, `request_id` the server's own
+    name for the exchange; `refused` maps each refused recipient to (code, text). `accepted_at` is aware UTC, None
+    when not accepted; `elapsed_s` is the time spent on the hand-over, in seconds. `error` is set on receipts that
+    stand for a failure (from `send_many` and from templates).
+
+    A receipt is true when the message was accepted, and prints as nothing, so that a template may call
+    `{{ mail.send(…) }}`.
+    """
+
+    accepted: bool
+    transport: str = ""
+    connection: str = ""
+    message_id: str = ""
+    request_id: str = ""
+    refused: Mapping[str, Refusal] = field(default_factory=dict)
+    accepted_at: datetime | None = None
+    elapsed_s: float = 0.0
+    error: OutmailError | None = None
+
+    def __bool__(self) -> bool:
+        return self.accepted
+
+    def __str__(self) -> str:
+        return ""
+
+    def __html__(self) -> str:
+        return ""

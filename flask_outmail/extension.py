@@ -1,0 +1,213 @@
+"""`Mail`: what an application holds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from flask import Flask, current_app
+
+from . import models
+from .access import Access
+from .compat import Connection, MailState, Message
+from .diagnosis.steps import Step
+from .engine import Engine
+from .envelope import Receipt
+from .errors import ConfigurationError, OutmailError
+from .message import Message as MessageValue
+from .models import PRIMARY
+from .proving import trial
+from .settings import Settings
+from .signals import email_dispatched
+
+logger = logging.getLogger(__name__)
+F = TypeVar("F")
+
+
+class Sending:
+    """The sending verbs, shared by `Mail` and by `app.extensions["mail"]`. All act for the current application."""
+
+    def send(self, message: MessageValue | None = None, /, *, via: str = PRIMARY, **fields: Any) -> Receipt:
+        """Hands one message over and returns the server's answer. Touches the network.
+
+        Give a `Message`, or the fields of one: `mail.send(subject="Hi", recipients=["ann@example.com"], body="…")`.
+        `via` names the connection. The receipt is always an accepted one; some recipients may stand in `refused`.
+
+        Raises:
+            InvalidMessage: the message cannot be sent by anybody; nothing left. (`BadHeaderError`,
+                `MissingSender` and `MissingRecipients` are kinds of it.)
+            UnsupportedFeature: this mail service cannot express the message; nothing left.
+            ConfigurationError: mail is not set up, or wrongly; nothing left.
+            SetupNotVerified: the setup has not passed a test; the message is kept and leaves once one passes.
+            DeliveryError: the message was not accepted. Its kinds say whose fault it is and whether trying again
+                can help; `DeliveryUnknown` is the one after which the message may have arrived all the same.
+        """
+        # Flask-Mail's parameter can be given by its name too.
+        message = message if message is not None else fields.pop("message", None)
+        if message is None:
+            message = Message(**fields)
+        elif fields:
+            raise TypeError(f"send() takes a message or the fields of one, not both: {', '.join(fields)}")
+        return engine_of_current_app().deliver(message, via=via)
+
+    def send_message(self, *args: Any, **kwargs: Any) -> Receipt:
+        """`send(Message(…))`, as in Flask-Mail."""
+        return self.send(Message(*args, **kwargs))
+
+    def send_many(self, messages: Iterable[MessageValue], *, via: str = PRIMARY) -> list[Receipt]:
+        """Hands several messages over; one receipt for each, in order.
+
+        Never raises for a message: one that was not accepted has a receipt that is false and carries `error`.
+        """
+        engine = engine_of_current_app()
+        receipts = []
+        for message in messages:
+            try:
+                receipts.append(engine.deliver(message, via=via))
+            except OutmailError as exc:
+                receipts.append(failed_receipt(message, exc, via))
+        return receipts
+
+    def connect(self) -> Connection:
+        """A `Connection` in the manner of Flask-Mail; use it as a context manager."""
+        return Connection(engine_of_current_app().mail_state)
+
+    @contextmanager
+    def record_messages(self) -> Iterator[list[MessageValue]]:
+        """Yields a list that fills with every message sent while the block runs, suppressed ones too."""
+        outbox: list[MessageValue] = []
+
+        def record(app: Any, message: MessageValue, **_: Any) -> None:
+            outbox.append(message)
+
+        with email_dispatched.connected_to(record):
+            yield outbox
+
+
+class State(Sending, MailState):
+    """`app.extensions["mail"]`."""
+
+
+def failed_receipt(message: MessageValue, error: OutmailError, via: str) -> Receipt:
+    """A receipt that stands for a failure."""
+    return Receipt(
+        accepted=False,
+        transport=str(getattr(error, "transport", "")),
+        connection=via,
+        message_id=message.msgId,
+        request_id=str(getattr(error, "request_id", "")),
+        refused=getattr(error, "recipients", {}),
+        error=error,
+    )
+
+
+def engine_of_current_app() -> Engine:
+    """The current application's engine.
+
+    Raises:
+        RuntimeError: there is no current application, or `init_app` was not called for it.
+    """
+    engine = current_app.extensions.get("outmail")
+    if not isinstance(engine, Engine):
+        raise RuntimeError("the current application was not set up for mail: call mail.init_app(app)")
+    return engine
+
+
+class TemplateMail:
+    """`mail` inside a template. A page must not break because a mail did, so `send` never raises here."""
+
+    def __init__(self, mail: Sending) -> None:
+        self._mail = mail
+
+    def send(self, message: MessageValue | None = None, /, **fields: Any) -> Receipt:
+        """As `Mail.send`, but a failure is a receipt that is false, prints as nothing and has `error`."""
+        try:
+            return self._mail.send(message, **fields)
+        except OutmailError as exc:
+            logger.warning("a mail from a template was not accepted", extra={"code": exc.code})
+            return failed_receipt(message or Message(), exc, str(fields.get("via", PRIMARY)))
+
+
+class Mail(Sending):
+    """Outbound mail for Flask applications: `mail = Mail()`, then `mail.init_app(app, db)`.
+
+    One object serves any number of applications; what belongs to one lives in its `extensions`.
+    """
+
+    def __init__(self, app: Flask | None = None, db: Any = None) -> None:
+        self.app = app
+        self._access = Access()
+        self.state: State | None = self.init_app(app, db) if app is not None else None
+
+    def init_app(self, app: Flask, db: Any = None) -> State:
+        """Sets the application up: configuration, tables, pages, commands, and `mail` in its templates.
+
+        `db` is the application's Flask-SQLAlchemy object; it is found in `app.extensions` when left out. Without a
+        database mail is set up by configuration alone. Touches neither network nor database. Called again for the
+        same application it changes nothing.
+
+        Raises:
+            ConfigurationError: a key is wrong; the message names it.
+        """
+        app = getattr(app, "_get_current_object", lambda: app)()
+        known = app.extensions.get("outmail")
+        if isinstance(known, Engine):
+            if db is not None and known.database.db is not db:
+                raise ConfigurationError("this application already has mail, with another database")
+            return app.extensions["mail"]  # type: ignore[no-any-return]
+        settings = Settings.from_config(app.config)
+        state = self.init_mail(app.config, app.debug, app.testing)
+        db = db if db is not None else app.extensions.get("sqlalchemy")
+        engine = Engine(app, settings, state, db, self._access)
+        if engine.database:
+            models.attach(engine.database.db.metadata)
+        app.extensions["mail"] = state
+        app.extensions["outmail"] = engine
+        app.jinja_env.globals.setdefault("mail", TemplateMail(self))
+        self._add_pages(app, settings)
+        return state
+
+    def init_mail(self, config: Mapping[str, Any], debug: bool = False, testing: bool = False) -> State:
+        """What Flask-Mail's keys say; used by `init_app`, and by applications that read it themselves."""
+        return State(config, debug, testing)
+
+    def access_control(self, function: F) -> F:
+        """Decorator: names who may open the pages. Until it is used, every page answers 403.
+
+        The function takes nothing and returns True, False (403), or a response such as a redirect to the log-in.
+        """
+        return self._access.access_control(function)  # type: ignore[type-var]
+
+    def actor(self, function: F) -> F:
+        """Decorator: the function returns the name that is written into the history."""
+        return self._access.actor(function)  # type: ignore[type-var]
+
+    def diagnose(self, via: str = PRIMARY, *, test_message_to: str = "") -> Iterator[Step]:
+        """Tests the setup in force, step by step, as the page does. Touches the network.
+
+        Sends nothing, unless `test_message_to` is an address.
+
+        Raises:
+            ConfigurationError: nothing is set up.
+        """
+        return trial(engine_of_current_app(), via, test_message_to=test_message_to).steps()
+
+    def _add_pages(self, app: Flask, settings: Settings) -> None:
+        from .cli import outmail_commands
+        from .web import create_blueprint
+
+        if "outmail" not in app.cli.commands:
+            app.cli.add_command(outmail_commands)
+        if app._got_first_request:
+            # Flask takes no pages any more. Happens where `Mail(current_app)` is called inside a request.
+            logger.warning("mail was set up after the first request: its pages are not there")
+            return
+        app.register_blueprint(create_blueprint(), url_prefix=settings.url_prefix)
+
+    def __getattr__(self, name: str) -> Any:
+        # Flask-Mail gives the state's attributes through the extension, and None for those it does not have.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.__dict__.get("state"), name, None)

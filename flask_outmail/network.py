@@ -1,0 +1,130 @@
+"""Reaching a server: verified TLS, finite waits, and what a failed connection means.
+
+Everything here happens before a message is handed over, so every error from here says that nothing has left.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConnectionRefused, TransportTimeout, TransportUnavailable
+
+if TYPE_CHECKING:
+    import requests
+
+# X509_V_ERR_… of OpenSSL, as ssl.SSLCertVerificationError.verify_code reports them.
+_NOT_YET_VALID, _EXPIRED = 9, 10
+_WRONG_NAME = {62, 64}
+# OpenSSL's words for "that was not a TLS greeting". Which one depends on what the other side said first.
+_NOT_TLS = {
+    "WRONG_VERSION_NUMBER",
+    "UNKNOWN_PROTOCOL",
+    "HTTP_REQUEST",
+    "RECORD_LAYER_FAILURE",
+    "PACKET_LENGTH_TOO_LONG",
+}
+
+
+@lru_cache(maxsize=8)
+def tls_context(ca_file: str = "") -> ssl.SSLContext:
+    """The one way this package does TLS: certificate and name verified, TLS 1.2 or newer.
+
+    `ca_file` adds authorities to those the system trusts. Built once for each file: reading a bundle of authorities
+    costs about 20 ms.
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file:
+        context.load_verify_locations(cafile=ca_file)
+    return context
+
+
+def connect(host: str, port: int, *, timeout_s: float) -> socket.socket:
+    """An open TCP connection; each address of the host is tried in turn.
+
+    Raises:
+        TransportUnavailable: and its kinds; the code says which step failed.
+    """
+    try:
+        sock = socket.create_connection((host, port), timeout=timeout_s)
+    except (OSError, UnicodeError) as exc:
+        raise unavailable(exc, host, port) from exc
+    # Small commands and replies alternate; Nagle's algorithm would hold each one back for a delayed ACK.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def unavailable(exc: BaseException, host: str, port: int, *, transport: str = "") -> TransportUnavailable:
+    """The typed error for a connection that could not be made or secured. Its code is a key of the remedies."""
+    root = _root(exc)
+    where = f"{host}:{port}"
+    facts: dict[str, Any] = {"transport": transport, "detail": _reason(root)}
+    if isinstance(root, ssl.SSLCertVerificationError):
+        code, words = _certificate_fault(root)
+        return TransportUnavailable(f"{where}: {words}", code=code, retryable=False, **facts)
+    if isinstance(root, ssl.SSLError) and root.reason in _NOT_TLS:
+        words = "this port does not begin with TLS"
+        return TransportUnavailable(f"{where}: {words}", code="tls_wrong_kind", retryable=False, **facts)
+    if isinstance(root, ssl.SSLError):
+        return TransportUnavailable(f"{where}: the TLS handshake failed", code="tls_failed", **facts)
+    if isinstance(root, (socket.gaierror, UnicodeError)):
+        again = getattr(root, "errno", None) == getattr(socket, "EAI_AGAIN", None)
+        code = "dns_no_answer" if again else "dns_not_found"
+        return TransportUnavailable(f"the name {host!r} cannot be found", code=code, retryable=again, **facts)
+    if isinstance(root, ConnectionRefusedError):
+        return ConnectionRefused(f"nothing listens at {where}", code="port_closed", **facts)
+    if isinstance(root, TimeoutError):
+        return TransportTimeout(f"no answer from {where} in time", code="no_answer", **facts)
+    return TransportUnavailable(f"{where} cannot be reached", code="unreachable", **facts)
+
+
+def _certificate_fault(exc: ssl.SSLCertVerificationError) -> tuple[str, str]:
+    if exc.verify_code == _EXPIRED:
+        return "tls_expired", "the server's certificate has expired"
+    if exc.verify_code == _NOT_YET_VALID:
+        return "tls_not_yet_valid", "the server's certificate is not valid yet"
+    if exc.verify_code in _WRONG_NAME:
+        return "tls_wrong_name", "the server's certificate is for another name"
+    return "tls_untrusted", "the server's certificate is not from a trusted authority"
+
+
+def _reason(exc: BaseException) -> str:
+    verify_message = getattr(exc, "verify_message", "")
+    return str(verify_message or getattr(exc, "strerror", "") or exc)[:300]
+
+
+def _root(exc: BaseException) -> BaseException:
+    """The socket's own error below what an HTTP library wrapped round it."""
+    seen: set[int] = set()
+    queue: list[Any] = [exc]
+    kinds = (ssl.SSLError, socket.gaierror, ConnectionRefusedError, TimeoutError, UnicodeError)
+    while queue:
+        one = queue.pop(0)
+        if not isinstance(one, BaseException) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, kinds) and not hasattr(one, "request"):
+            return one
+        queue += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+    return exc
+
+
+def http_session(ca_file: str = "") -> requests.Session:
+    """A `requests` session that verifies TLS with our context, never retries and never follows a redirect by itself.
+
+    A retried POST can send a mail twice, and a redirect could carry a token to another host.
+    """
+    import requests
+    from requests.adapters import HTTPAdapter
+
+    class Adapter(HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+            super().init_poolmanager(*args, ssl_context=tls_context(ca_file), **kwargs)
+
+    session = requests.Session()
+    session.mount("https://", Adapter(max_retries=0))
+    session.max_redirects = 0
+    return session

@@ -1,0 +1,156 @@
+"""Testing a setup: the same steps from the page, the command line and `mail.diagnose()`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from . import services, setups
+from .diagnosis import steps
+from .diagnosis.remedies import remedy_for
+from .diagnosis.steps import Check, Seen, Step
+from .engine import Engine
+from .envelope import Envelope
+from .errors import ConfigurationError, OutmailError, Throttled
+from .message import Message
+from .models import PRIMARY, Setup
+from .settings import SetupValues
+
+
+@dataclass
+class Trial:
+    """One test run of some values. Iterate `steps` to run it; afterwards `passed` and `proof_id` are set.
+
+    `titles` are the names of all steps, known before the first one runs. `transcript` is the SMTP dialogue as
+    ("client" or "server", line), with credentials masked; empty for other services.
+    """
+
+    engine: Engine
+    values: SetupValues
+    connection: str = PRIMARY
+    by: str = ""
+    test_message_to: str = ""
+    passed: bool = False
+    proof_id: str = ""
+    done: list[Step] = field(default_factory=list)
+    transcript: list[tuple[str, str]] = field(default_factory=list)
+    _plan: services.Plan | None = None
+
+    def __post_init__(self) -> None:
+        self._checks = [Check("settings", "Settings complete", self._settings)]
+        try:
+            service = services.service(self.values.service)
+            self.values = service.complete(self.values, self.engine.environment)
+            self._problems = service.problems(self.values, self.engine.environment)
+            if not self._problems:
+                self._plan = service.plan(self.values, self.engine.environment)
+        except OutmailError as exc:
+            self._problems = {"service": str(exc)}
+        if self._plan is not None:
+            self._checks += self._plan.checks
+            self.transcript = self._plan.transcript
+        if self.test_message_to:
+            self._checks.append(Check("message", f"Test message to {self.test_message_to}", self._message))
+
+    @property
+    def titles(self) -> list[tuple[str, str]]:
+        """(key, title) of every step, in order."""
+        return [(check.key, check.title) for check in self._checks]
+
+    def steps(self) -> Iterator[Step]:
+        """Runs the test, yielding each step as it ends; then records the proof. Touches the network."""
+        try:
+            self._count()
+        except Throttled as exc:
+            self.done = [Step(key="settings", title="Settings complete", state="failed", seen=str(exc),
+                              code=exc.code, remedy=remedy_for(exc))]  # fmt: skip
+            yield from self.done
+            return
+        with closing(self):
+            for step in steps.run(self._checks):
+                self.done.append(step)
+                yield step
+        self.passed = steps.passed(self.done)
+        self._record()
+
+    def close(self) -> None:
+        if self._plan is not None:
+            self._plan.close()
+
+    def _count(self) -> None:
+        """A test button must not become a way to knock on other doors, so runs are limited."""
+        now, times = time.monotonic(), self.engine.test_times
+        times[:] = [one for one in times if now - one < 60]
+        if len(times) >= self.engine.settings.tests_per_minute:
+            raise Throttled("too many tests in the last minute", code="tests_too_many", retry_after_s=60)
+        times.append(now)
+
+    def _settings(self) -> Seen:
+        if self._problems:
+            told = "; ".join(f"{field}: {sentence}" for field, sentence in self._problems.items())
+            raise ConfigurationError(told, code="settings_incomplete")
+        return Seen(services.service(self.values.service).label)
+
+    def _message(self) -> Seen:
+        """The real thing: a message through a transport of these values, as the application would send it."""
+        service = services.service(self.values.service)
+        transport = service.transport(self.values, self.engine.environment)
+        name, address = self.values.from_name, self.values.from_address
+        message = Message(
+            subject=f"Test message from {self.engine.app.name}",
+            recipients=[self.test_message_to],
+            body="This is a test of the outbound mail setup. If you can read it, mail arrives.\n",
+            sender=f"{name} <{address}>" if name else address,
+            extra_headers={"Auto-Submitted": "auto-generated"},
+        )
+        try:
+            receipt = transport.deliver(Envelope.for_message(message, mailbox=service.mailbox(self.values)))
+        finally:
+            transport.close()
+        request = f", request {receipt.request_id}" if receipt.request_id else ""
+        return Seen(f"accepted in {receipt.elapsed_s:.1f} s{request}")
+
+    def _record(self) -> None:
+        engine = self.engine
+        if not engine.database:
+            return
+        try:
+            with engine.database.session() as session:
+                proof = setups.add_proof(
+                    session,
+                    self.values,
+                    engine.vault,
+                    passed=self.passed,
+                    steps=[step.to_dict() for step in self.done],
+                    by=self.by,
+                    connection=self.connection,
+                )
+                active = setups.active(session, self.connection)
+                if self.passed and active is not None:
+                    self._verify(active)
+                session.commit()
+                self.proof_id = proof.id
+        except OutmailError:
+            # The test itself went as it went; only saving by this proof is not possible.
+            self.proof_id = ""
+        if self.passed:
+            engine.look_again()
+
+    def _verify(self, active: Setup) -> None:
+        """A test that passed for exactly the values in force lets the mail flow."""
+        if setups.values_of(active, self.engine.vault).fingerprint() == self.values.fingerprint():
+            setups.mark_verified(active, self.values.fingerprint(), by=self.by)
+
+
+def trial(engine: Engine, connection: str = PRIMARY, *, by: str = "", test_message_to: str = "") -> Trial:
+    """A test of the setup in force.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    current = engine.current(connection, fresh=True)
+    if current is None:
+        raise ConfigurationError("no mail service is set up yet", code="setup_missing")
+    return Trial(engine, current.values, connection, by, test_message_to)

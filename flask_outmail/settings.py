@@ -1,0 +1,294 @@
+"""Every configuration key, once; and the values a setup is made of.
+
+`KEYS` is the one table of keys: the documentation and a test are compared with it. `Settings.from_config` reads the
+application's configuration once, in `init_app`; later changes have no effect, as with Flask-Mail.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import ConfigurationError
+from .message import Address
+
+Tls = Literal["starttls", "tls", "none"]
+TLS_CHOICES: tuple[Tls, ...] = ("starttls", "tls", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One configuration key: what it is called, what it holds, its default, and what it changes."""
+
+    name: str
+    type: str
+    default: Any
+    effect: str
+
+
+KEYS: tuple[Key, ...] = (
+    Key("OUTMAIL_URL_PREFIX", "str", "/outmail", "Where the pages are."),
+    Key("OUTMAIL_SETUP", "dict", None, "A whole setup in configuration; wins over a saved one and locks the page."),
+    Key("OUTMAIL_CLOUDS", "dict", {}, "Further Microsoft 365 clouds, by name; see the reference of clouds."),
+    Key("OUTMAIL_ENCRYPTION_KEYS", "list", None, "Fernet keys for stored secrets, newest first."),
+    Key("OUTMAIL_CA_FILE", "path", None, "PEM file of further certificate authorities to trust."),
+    Key("OUTMAIL_BASE_TEMPLATE", "str", None, "The application's template that our pages extend."),
+    Key("OUTMAIL_CONNECT_TIMEOUT_SECONDS", "float", 10.0, "Longest wait for a connection."),
+    Key("OUTMAIL_SMTP_TIMEOUT_SECONDS", "float", 60.0, "Longest wait for one SMTP reply."),
+    Key("OUTMAIL_GRAPH_TIMEOUT_SECONDS", "float", 60.0, "Longest wait for one answer of Graph."),
+    Key("OUTMAIL_TOKEN_TIMEOUT_SECONDS", "float", 20.0, "Longest wait for one answer of the identity provider."),
+    Key("OUTMAIL_AUTH_OBJECTS_MAX", "int", 100, "How many authentication objects may be stored."),
+    Key("OUTMAIL_TEST_VALID_SECONDS", "int", 3600, "How long a passed test counts when its values are saved."),
+    Key("OUTMAIL_TESTS_PER_MINUTE", "int", 10, "How many setup tests one process runs in a minute."),
+    Key("OUTMAIL_ALERT_PAUSE_SECONDS", "int", 3600, "Shortest time between two alerts about the same cause."),
+    Key("MAIL_SERVER", "str", "127.0.0.1", "SMTP host, as in Flask-Mail."),
+    Key("MAIL_PORT", "int", 25, "SMTP port."),
+    Key("MAIL_USE_TLS", "bool", False, "STARTTLS, with the certificate verified."),
+    Key("MAIL_USE_SSL", "bool", False, "TLS from the start, with the certificate verified."),
+    Key("MAIL_USERNAME", "str", None, "Log-in name; used only together with a password."),
+    Key("MAIL_PASSWORD", "str", None, "Password."),
+    Key("MAIL_DEFAULT_SENDER", "str or (name, address)", None, "From, for messages that name no sender."),
+    Key("MAIL_DEBUG", "bool", None, "Accepted for Flask-Mail's sake; has no effect (transcripts would hold secrets)."),
+    Key("MAIL_MAX_EMAILS", "int", None, "Reconnect after so many messages on one `connect()`."),
+    Key("MAIL_SUPPRESS_SEND", "bool", None, "Send nothing, only record. Default: the application's `testing`."),
+    Key("MAIL_ASCII_ATTACHMENTS", "bool", False, "Turn attachment names into plain ASCII."),
+)
+_DEFAULTS = {key.name: key.default for key in KEYS}
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """The values of one authentication object, decrypted. Secrets never show in `repr`.
+
+    Exactly one of `client_secret` and `certificate` is set. `certificate` is PEM text (key and certificate), or the
+    base64 of a PFX file.
+    """
+
+    tenant: str = ""
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+    certificate: str = field(default="", repr=False)
+    certificate_password: str = field(default="", repr=False)
+    cloud: str = "global"
+    provider: str = "microsoft_client_credentials"
+
+
+@dataclass(frozen=True, slots=True)
+class SetupValues:
+    """All that a mail service needs to know to send: one revision of the outbound mail settings, decrypted.
+
+    `username` is the mailbox for the Microsoft services and the log-in name for SMTP. `auth_object` is the name of
+    the stored credential ("" when it came from configuration).
+    """
+
+    service: str = ""
+    host: str = ""
+    port: int = 0
+    tls: Tls = "starttls"
+    username: str = ""
+    password: str = field(default="", repr=False)
+    from_address: str = ""
+    from_name: str = ""
+    failure_alerts_to: str = ""
+    auth_object: str = ""
+    credential: Credential | None = None
+
+    def fingerprint(self) -> str:
+        """The same for the same values, secrets included: what a passed test is a proof of.
+
+        A hash, so that it can be stored beside the proof. Who sends and who is alerted under which name does not
+        change whether mail flows, so `from_name` and `failure_alerts_to` stay out: mending a typo there does not
+        stop the mail.
+        """
+        values = asdict(self)
+        for name in ("from_name", "failure_alerts_to", "auth_object"):
+            values.pop(name)
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def filled(self, **values: Any) -> SetupValues:
+        """A copy with `values` where this one has none."""
+        return replace(self, **{name: value for name, value in values.items() if not getattr(self, name)})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The application's configuration, read once and checked."""
+
+    url_prefix: str = "/outmail"
+    encryption_keys: tuple[str, ...] = field(default=(), repr=False)
+    clouds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    ca_file: str = ""
+    base_template: str = ""
+    connect_timeout_s: float = 10.0
+    smtp_timeout_s: float = 60.0
+    graph_timeout_s: float = 60.0
+    token_timeout_s: float = 20.0
+    auth_objects_max: int = 100
+    test_valid_s: int = 3600
+    tests_per_minute: int = 10
+    alert_pause_s: int = 3600
+    setup: SetupValues | None = None
+    setup_key: str = ""
+    fallback: SetupValues | None = None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Settings:
+        """Reads and checks every `OUTMAIL_…` key.
+
+        `setup` is what `OUTMAIL_SETUP` says; `fallback` what Flask-Mail's `MAIL_…` keys say, when any is set.
+
+        Raises:
+            ConfigurationError: names the key, and never shows its value when it could be a secret.
+        """
+        unknown = [key for key in config if key.startswith("OUTMAIL_") and key not in _DEFAULTS]
+        if unknown:
+            raise ConfigurationError(f"unknown configuration: {', '.join(sorted(unknown))}", code="config_unknown")
+        prefix = _text(config, "OUTMAIL_URL_PREFIX")
+        if not prefix.startswith("/") or prefix.endswith("/"):
+            raise ConfigurationError("OUTMAIL_URL_PREFIX must begin with / and not end with it", code="config_invalid")
+        ca_file = str(config.get("OUTMAIL_CA_FILE") or "")
+        if ca_file and not Path(ca_file).is_file():
+            raise ConfigurationError(f"OUTMAIL_CA_FILE: there is no file {ca_file}", code="config_invalid")
+        setup = config.get("OUTMAIL_SETUP")
+        return cls(
+            url_prefix=prefix,
+            encryption_keys=_keys(config.get("OUTMAIL_ENCRYPTION_KEYS")),
+            clouds=_clouds(config.get("OUTMAIL_CLOUDS")),
+            ca_file=ca_file,
+            base_template=str(config.get("OUTMAIL_BASE_TEMPLATE") or ""),
+            connect_timeout_s=_positive(config, "OUTMAIL_CONNECT_TIMEOUT_SECONDS"),
+            smtp_timeout_s=_positive(config, "OUTMAIL_SMTP_TIMEOUT_SECONDS"),
+            graph_timeout_s=_positive(config, "OUTMAIL_GRAPH_TIMEOUT_SECONDS"),
+            token_timeout_s=_positive(config, "OUTMAIL_TOKEN_TIMEOUT_SECONDS"),
+            auth_objects_max=int(_positive(config, "OUTMAIL_AUTH_OBJECTS_MAX")),
+            test_valid_s=int(_positive(config, "OUTMAIL_TEST_VALID_SECONDS")),
+            tests_per_minute=int(_positive(config, "OUTMAIL_TESTS_PER_MINUTE")),
+            alert_pause_s=int(_positive(config, "OUTMAIL_ALERT_PAUSE_SECONDS")),
+            setup=setup_from_mapping(setup, "OUTMAIL_SETUP") if setup is not None else None,
+            setup_key="OUTMAIL_SETUP" if setup is not None else "",
+            fallback=_flask_mail_setup(config),
+        )
+
+
+_SETUP_FIELDS = {one.name for one in fields(SetupValues)} - {"credential", "auth_object"}
+_CREDENTIAL_FIELDS = {one.name for one in fields(Credential)}
+
+
+def setup_from_mapping(setup: Any, key: str) -> SetupValues:
+    """Reads a setup written as one flat mapping, as in `OUTMAIL_SETUP`.
+
+    `certificate` may be the path of a PEM or PFX file. Which fields a service needs is that service's own affair.
+
+    Raises:
+        ConfigurationError: names `key` and the entry.
+    """
+    if not isinstance(setup, Mapping):
+        raise ConfigurationError(f"{key} must be a dict", code="config_invalid")
+    unknown = sorted(set(setup) - _SETUP_FIELDS - _CREDENTIAL_FIELDS)
+    if unknown:
+        raise ConfigurationError(f"{key}: unknown entry {', '.join(map(repr, unknown))}", code="config_unknown")
+    if not setup.get("service"):
+        raise ConfigurationError(f"{key}: 'service' is missing", code="config_invalid")
+    values = {name: setup[name] for name in _SETUP_FIELDS & set(setup) if setup[name] is not None}
+    if values.get("tls", "starttls") not in TLS_CHOICES:
+        raise ConfigurationError(f"{key}: 'tls' must be one of {', '.join(TLS_CHOICES)}", code="config_invalid")
+    if "port" in values:
+        values["port"] = _port(values["port"], f"{key}: 'port'")
+    credential = {name: setup[name] for name in _CREDENTIAL_FIELDS & set(setup) if setup[name]}
+    if "certificate" in credential:
+        credential["certificate"] = _certificate_text(str(credential["certificate"]), key)
+    named = {name: Address.parse(values[name]) for name in ("from_address",) if values.get(name)}
+    if "from_address" in named:
+        values["from_address"] = named["from_address"].address
+        values.setdefault("from_name", named["from_address"].name)
+    return SetupValues(**values, credential=Credential(**credential) if credential else None)
+
+
+def _certificate_text(value: str, key: str) -> str:
+    if "-----BEGIN" in value:
+        return value
+    try:
+        data = Path(value).read_bytes()
+    except OSError as exc:
+        raise ConfigurationError(f"{key}: 'certificate' cannot be read: {value}", code="config_invalid") from exc
+    if data.lstrip().startswith(b"-----BEGIN"):
+        return data.decode("ascii", "replace")
+    import base64
+
+    return base64.b64encode(data).decode()
+
+
+def _flask_mail_setup(config: Mapping[str, Any]) -> SetupValues | None:
+    """The setup that Flask-Mail's keys describe; None when none of the keys that name a server is set."""
+    if not any(config.get(key) is not None for key in ("MAIL_SERVER", "MAIL_PORT", "MAIL_USERNAME")):
+        return None
+    return flask_mail_values(config)
+
+
+def flask_mail_values(config: Mapping[str, Any]) -> SetupValues:
+    """What the `MAIL_…` keys mean, with Flask-Mail's defaults (127.0.0.1, port 25, no TLS) for those left out."""
+
+    def value(key: str) -> Any:
+        return _DEFAULTS[key] if config.get(key) is None else config[key]
+
+    # With both set, Flask-Mail opened TLS first and then asked for STARTTLS inside it, which no server offers.
+    tls: Tls = "tls" if value("MAIL_USE_SSL") else "starttls" if value("MAIL_USE_TLS") else "none"
+    login = bool(value("MAIL_USERNAME") and value("MAIL_PASSWORD"))
+    sender = value("MAIL_DEFAULT_SENDER")
+    from_ = Address.parse(sender) if sender else Address("", "")
+    return SetupValues(
+        service="smtp",
+        host=str(value("MAIL_SERVER")),
+        port=_port(value("MAIL_PORT"), "MAIL_PORT"),
+        tls=tls,
+        username=str(value("MAIL_USERNAME")) if login else "",
+        password=str(value("MAIL_PASSWORD")) if login else "",
+        from_address=from_.address,
+        from_name=from_.name,
+    )
+
+
+def _text(config: Mapping[str, Any], key: str) -> str:
+    value = config.get(key)
+    return str(_DEFAULTS[key] if value is None else value)
+
+
+def _positive(config: Mapping[str, Any], key: str) -> float:
+    value = config.get(key)
+    try:
+        number = float(_DEFAULTS[key] if value is None else value)
+    except (TypeError, ValueError) as exc:
+        raise ConfigurationError(f"{key} must be a number, not {value!r}", code="config_invalid") from exc
+    # A wait without an end is never what anybody wants, and NaN compares false with everything.
+    if not 0 < number < float("inf"):
+        raise ConfigurationError(f"{key} must be greater than 0 and finite", code="config_invalid")
+    return number
+
+
+def _port(value: Any, key: str) -> int:
+    try:
+        port = int(value)
+    except (TypeError, ValueError) as exc:
+        raise ConfigurationError(f"{key} must be a number from 1 to 65535", code="config_invalid") from exc
+    if not 1 <= port <= 65535:
+        raise ConfigurationError(f"{key} must be a number from 1 to 65535", code="config_invalid")
+    return port
+
+
+def _keys(value: Any) -> tuple[str, ...]:
+    if not value:
+        return ()
+    keys: Sequence[Any] = value.split(",") if isinstance(value, str) else value
+    return tuple(key.decode() if isinstance(key, bytes) else str(key).strip() for key in keys)
+
+
+def _clouds(value: Any) -> Mapping[str, Mapping[str, Any]]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(cloud, Mapping) for cloud in value.values()):
+        raise ConfigurationError("OUTMAIL_CLOUDS must be a dict of dicts", code="config_invalid")
+    return value

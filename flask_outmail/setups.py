@@ -1,0 +1,266 @@
+"""Setups: append-only revisions of a connection's settings.
+
+History, who, when, what changed, restore, the check for two people saving at once, and the way other processes notice
+a change all come from that one idea. The active revision of a connection is the one activated last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, cast
+from uuid import uuid4
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from . import auth_objects
+from .auth_objects import Conflict
+from .models import PRIMARY, AuthObject, Proof, Setup, utc_now
+from .settings import SetupValues, Tls
+from .vault import Vault
+
+#: What a revision says, in the order in which differences are shown. Secrets are compared but never shown.
+FIELDS = ("service", "auth_object", "host", "port", "tls", "username", "password", "from_address", "from_name",
+          "failure_alerts_to")  # fmt: skip
+#: How many proofs of a connection are kept.
+PROOFS_KEPT = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field that differs between two revisions. For secrets `before` and `after` are empty."""
+
+    field: str
+    before: str
+    after: str
+
+
+def values_of(row: Setup, vault: Vault) -> SetupValues:
+    """A revision as values, secrets decrypted, with the credential of its authentication object.
+
+    Raises:
+        SecretUnreadable: a secret was encrypted with a key that is missing.
+    """
+    credential = auth_objects.credential_of(row.auth_object, vault) if row.auth_object else None
+    return SetupValues(
+        service=row.service,
+        host=row.host,
+        port=row.port,
+        tls=cast(Tls, row.tls),
+        username=row.username,
+        password=vault.open(row.password_sealed),
+        from_address=row.from_address,
+        from_name=row.from_name,
+        failure_alerts_to=row.failure_alerts_to,
+        auth_object=row.auth_object.name if row.auth_object else "",
+        credential=credential,
+    )
+
+
+def latest(session: Session, connection: str = PRIMARY) -> Setup | None:
+    """The newest revision, active or not."""
+    return session.scalars(
+        select(Setup).where(Setup.connection == connection).order_by(Setup.revision.desc()).limit(1)
+    ).first()
+
+
+def active(session: Session, connection: str = PRIMARY) -> Setup | None:
+    """The revision in use, or None when none was ever activated."""
+    return session.scalars(
+        select(Setup)
+        .where(Setup.connection == connection, Setup.activated_at.is_not(None))
+        .order_by(Setup.activated_at.desc(), Setup.revision.desc())
+        .limit(1)
+    ).first()
+
+
+def connections(session: Session) -> list[str]:
+    """The names of all connections that have a revision, `primary` first."""
+    names = session.scalars(select(Setup.connection).distinct()).all()
+    return sorted(names, key=lambda name: (name != PRIMARY, name))
+
+
+def history(session: Session, connection: str = PRIMARY, *, limit: int = 100) -> Sequence[Setup]:
+    """Revisions, newest first."""
+    return session.scalars(
+        select(Setup).where(Setup.connection == connection).order_by(Setup.revision.desc()).limit(limit)
+    ).all()
+
+
+def using(session: Session, auth_object: AuthObject) -> list[Setup]:
+    """The active setups that use this authentication object."""
+    rows = (active(session, name) for name in connections(session))
+    return [row for row in rows if row is not None and row.auth_object_id == auth_object.id]
+
+
+def save(
+    session: Session,
+    values: SetupValues,
+    vault: Vault,
+    *,
+    by: str,
+    seen_revision: int,
+    connection: str = PRIMARY,
+    auth_object: AuthObject | None = None,
+    restored_from: int | None = None,
+) -> Setup:
+    """Adds a revision. `seen_revision` is the newest one its author knew (0 for none). Commits nothing; flushes.
+
+    Raises:
+        Conflict: somebody saved a revision in the meantime; nothing was stored.
+    """
+    row = Setup(
+        connection=connection,
+        revision=seen_revision + 1,
+        service=values.service,
+        host=values.host,
+        port=values.port,
+        tls=values.tls,
+        username=values.username,
+        password_sealed=vault.seal(values.password),
+        from_address=values.from_address,
+        from_name=values.from_name,
+        failure_alerts_to=values.failure_alerts_to,
+        auth_object_id=auth_object.id if auth_object else None,
+        created_by=by,
+        restored_from=restored_from,
+    )
+    newest = session.scalar(select(func.max(Setup.revision)).where(Setup.connection == connection)) or 0
+    if newest == seen_revision:
+        session.add(row)
+        try:
+            session.flush()
+        except IntegrityError:
+            # Two saves at the same moment: the unique (connection, revision) let one of them through.
+            session.rollback()
+        else:
+            session.refresh(row)
+            return row
+    other = latest(session, connection)
+    raise Conflict("somebody saved these settings in the meantime", by=other.created_by if other else "")
+
+
+def restore(session: Session, old: Setup, vault: Vault, *, by: str, seen_revision: int) -> Setup:
+    """A new revision with the values of an old one. What was proven of exactly those values stays proven."""
+    row = save(
+        session,
+        values_of(old, vault),
+        vault,
+        by=by,
+        seen_revision=seen_revision,
+        connection=old.connection,
+        auth_object=old.auth_object,
+        restored_from=old.revision,
+    )
+    row.verified_at, row.verified_by = old.verified_at, old.verified_by
+    row.verified_fingerprint = old.verified_fingerprint
+    return row
+
+
+def activate(row: Setup, *, by: str) -> None:
+    """Puts a revision into use. The caller commits."""
+    row.activated_at, row.activated_by = utc_now(), by
+
+
+def mark_verified(row: Setup, fingerprint: str, *, by: str) -> None:
+    """Notes that exactly these values passed a test. The caller commits."""
+    row.verified_at, row.verified_by, row.verified_fingerprint = utc_now(), by, fingerprint
+
+
+def is_verified(row: Setup, values: SetupValues) -> bool:
+    """Whether a test passed for exactly these values, secrets included."""
+    return bool(row.verified_fingerprint) and row.verified_fingerprint == values.fingerprint()
+
+
+def changes(before: Setup | None, after: Setup) -> list[Change]:
+    """What `after` changed, field by field."""
+    found = []
+    for name in FIELDS:
+        if name == "password":
+            # Sealed texts differ each time, so only "set" and "not set" can be told without decrypting.
+            old, new = bool(before and before.password_sealed), bool(after.password_sealed)
+            if old != new:
+                found.append(Change("password", "set" if old else "", "set" if new else ""))
+            continue
+        old_text, new_text = _shown(before, name), _shown(after, name)
+        if old_text != new_text:
+            found.append(Change(name, old_text, new_text))
+    return found
+
+
+def _shown(row: Setup | None, name: str) -> str:
+    if row is None:
+        return ""
+    if name == "auth_object":
+        return row.auth_object.name if row.auth_object else ""
+    value = getattr(row, name)
+    return "" if value in (None, 0) else str(value)
+
+
+# -- proofs ----------------------------------------------------------------------------------------------------------
+
+
+def add_proof(
+    session: Session, values: SetupValues, vault: Vault, *, passed: bool, steps: Any, by: str, connection: str = PRIMARY
+) -> Proof:
+    """Records a test run, and drops the oldest ones. The caller commits."""
+    proof = Proof(
+        id=uuid4().hex,
+        connection=connection,
+        fingerprint=values.fingerprint(),
+        passed=passed,
+        steps=steps,
+        host=values.host,
+        username=values.username,
+        password_sealed=vault.seal(values.password),
+        created_by=by,
+    )
+    session.add(proof)
+    session.flush()
+    kept = select(Proof.id).where(Proof.connection == connection).order_by(Proof.created_at.desc()).limit(PROOFS_KEPT)
+    keep = list(session.scalars(kept))
+    session.execute(delete(Proof).where(Proof.connection == connection, Proof.id.not_in(keep)))
+    return proof
+
+
+def last_proof(session: Session, connection: str = PRIMARY) -> Proof | None:
+    return session.scalars(
+        select(Proof).where(Proof.connection == connection).order_by(Proof.created_at.desc()).limit(1)
+    ).first()
+
+
+def tested_password(session: Session, values: SetupValues, proof_id: str, vault: Vault, *, valid_s: int) -> str:
+    """The password that was just tested with the same host and user; "" when there is none or it is too old."""
+    proof = session.get(Proof, proof_id) if proof_id else None
+    if proof is None or utc_now() - proof.created_at > timedelta(seconds=valid_s):
+        return ""
+    if (proof.host, proof.username) != (values.host, values.username):
+        return ""
+    return vault.open(proof.password_sealed)
+
+
+def is_proven(session: Session, values: SetupValues, *, valid_s: int) -> bool:
+    """Whether the newest recent test of exactly these values passed."""
+    since = utc_now() - timedelta(seconds=valid_s)
+    proof = session.scalars(
+        select(Proof)
+        .where(Proof.fingerprint == values.fingerprint(), Proof.created_at >= since)
+        .order_by(Proof.created_at.desc())
+        .limit(1)
+    ).first()
+    return proof is not None and proof.passed
+
+
+def with_stored_password(values: SetupValues, stored: SetupValues | None) -> SetupValues:
+    """An empty password means "the stored one", but only for the server and user it was stored for.
+
+    Otherwise whoever may open the page could point it at a server of his own and be sent the password.
+    """
+    if values.password or stored is None:
+        return values
+    if (stored.host.lower(), stored.port, stored.username) != (values.host.lower(), values.port, values.username):
+        return values
+    return replace(values, password=stored.password)
