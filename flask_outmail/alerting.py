@@ -44,7 +44,7 @@ def _send(engine: Engine, to: str, error: OutmailError, failed: Current, count: 
         to=to, application=engine.app.name, connection=failed.connection, error=error, count=count
     )
     for way in _working_ways(engine, error, failed):
-        message.sender = way.sender
+        message.sent_by(way.sender)
         try:
             # Straight to the transport: a failure here must not become an incident of its own.
             way.transport.deliver(Envelope.for_message(message, mailbox=way.mailbox))

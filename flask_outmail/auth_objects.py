@@ -156,6 +156,12 @@ def usage(session: Session) -> dict[int, int]:
     return in_use
 
 
+def by_expiry(session: Session) -> list[AuthObject]:
+    """All authentication objects: the one that expires first at the top, those without a date last."""
+    rows = session.scalars(select(AuthObject).order_by(AuthObject.name)).all()
+    return sorted(rows, key=lambda row: (row.expires_on is None, row.expires_on or date.max))
+
+
 def _setups_in_force(session: Session) -> Sequence[Setup]:
     rows = session.scalars(select(Setup).order_by(Setup.connection, Setup.revision)).all()
     force: dict[int, Setup] = {}

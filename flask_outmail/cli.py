@@ -1,5 +1,208 @@
+"""`flask outmail …`. Exit codes: 0 good, 1 the thing asked about is bad, 2 wrong usage."""
+
 from __future__ import annotations
 
-from flask.cli import AppGroup
+import json
+import sys
+from typing import Any
 
-outmail_commands = AppGroup("outmail", help="Outbound mail.")
+import click
+from flask import current_app
+from flask.cli import AppGroup, with_appcontext
+
+from . import setups, vault
+from .auth_objects import by_expiry, usage
+from .diagnosis.remedies import WHO_LABELS, Remedy, remedy_for
+from .diagnosis.steps import Step
+from .engine import Engine
+from .errors import OutmailError
+from .message import Message
+from .models import PRIMARY, utc_now
+from .outbox import alerts, store
+from .proving import trial
+
+outmail_commands = AppGroup("outmail", help="Outbound mail: set it up, prove it, watch it.")
+
+_MARKS = {"passed": ("✔", "green"), "warning": ("!", "yellow"), "failed": ("✘", "red"), "skipped": ("·", "white")}
+
+
+class Refusal(click.ClickException):
+    """Tells of an error of ours with its remedy, and ends with exit code 1."""
+
+    def __init__(self, error: OutmailError) -> None:
+        super().__init__(str(error))
+        self.remedy = remedy_for(error)
+
+    def show(self, file: Any = None) -> None:
+        click.secho(f"✘ {self.message}", fg="red", err=True)
+        show_remedy(self.remedy, err=True)
+
+
+def engine() -> Engine:
+    found: Engine = current_app.extensions["outmail"]
+    return found
+
+
+def show_remedy(remedy: Remedy, *, err: bool = False) -> None:
+    click.echo(f"    {remedy.title}", err=err)
+    if remedy.meaning:
+        click.echo(f"    {remedy.meaning}", err=err)
+    for number, step in enumerate(remedy.steps, 1):
+        click.echo(f"      {number}. {step}", err=err)
+    click.echo(f"    Who: {WHO_LABELS[remedy.who]} · Code: {remedy.code}", err=err)
+
+
+def show_step(step: Step) -> None:
+    mark, colour = _MARKS[step.state]
+    took = "" if step.state == "skipped" else f"{step.elapsed_s * 1000:6.0f} ms"
+    click.secho(f"{mark} ", fg=colour, nl=False)
+    click.echo(f"{step.title:<52} {step.state:<8}{took}")
+    if step.seen:
+        click.echo(f"    {step.seen}")
+    if step.remedy is not None:
+        show_remedy(step.remedy)
+
+
+@outmail_commands.command("init-db")
+@with_appcontext
+def init_db() -> None:
+    """Create the tables; those that exist stay as they are."""
+    try:
+        engine().database.create_tables()
+    except OutmailError as exc:
+        raise Refusal(exc) from exc
+    click.echo("The tables are there.")
+
+
+@outmail_commands.command("test")
+@click.option("--to", "to", default="", metavar="ADDRESS", help="Also send a real test message to this address.")
+@click.option("--via", default=PRIMARY, show_default=True, help="The connection to test.")
+@click.option("--json", "as_json", is_flag=True, help="Print the steps as JSON.")
+@with_appcontext
+def test(to: str, via: str, as_json: bool) -> None:
+    """Prove the setup in force, step by step. Sends nothing without --to."""
+    try:
+        run = trial(engine(), via, by="command line", test_message_to=to)
+    except OutmailError as exc:
+        raise Refusal(exc) from exc
+    for step in run.steps():
+        if not as_json:
+            show_step(step)
+    if as_json:
+        click.echo(json.dumps({"passed": run.passed, "steps": [step.to_dict() for step in run.done]}, indent=2))
+    else:
+        click.secho("The setup works." if run.passed else "The setup does not work yet.", bold=True)
+    if not run.passed:
+        raise click.exceptions.Exit(1)
+
+
+@outmail_commands.command("send")
+@click.option("--to", "recipients", multiple=True, required=True, metavar="ADDRESS", help="May be repeated.")
+@click.option("--subject", default="Message from the command line", show_default=True)
+@click.option("--text", default="", help="The text; read from standard input when left out.")
+@click.option("--from", "sender", default=None, metavar="ADDRESS", help="Default: the setup's own From address.")
+@click.option("--via", default=PRIMARY, show_default=True, help="The connection to use.")
+@with_appcontext
+def send(recipients: tuple[str, ...], subject: str, text: str, sender: str | None, via: str) -> None:
+    """Send one message."""
+    body = text or sys.stdin.read()
+    try:
+        receipt = engine().deliver(Message(subject, list(recipients), body, sender=sender), via=via)
+    except OutmailError as exc:
+        raise Refusal(exc) from exc
+    click.echo(f"Accepted by {receipt.transport} in {receipt.elapsed_s:.2f} s. Message-ID {receipt.message_id}")
+    for address, refusal in receipt.refused.items():
+        click.secho(f"Refused: {address} ({refusal.code} {refusal.text})", fg="red", err=True)
+    if receipt.refused:
+        raise click.exceptions.Exit(1)
+
+
+@outmail_commands.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_appcontext
+def status(as_json: bool) -> None:
+    """Say which setup is in force and whether mail flows. Exit code 1 when it does not."""
+    try:
+        facts = _status(engine())
+    except OutmailError as exc:
+        raise Refusal(exc) from exc
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        for name, value in facts.items():
+            click.echo(f"{name.replace('_', ' '):<16} {value}")
+    if facts["state"] != "working":
+        raise click.exceptions.Exit(1)
+
+
+def _status(found: Engine) -> dict[str, Any]:
+    current = found.current(fresh=True)
+    facts: dict[str, Any] = {"state": "not set up", "service": "", "source": "", "held": 0, "open_incidents": 0}
+    if current is not None:
+        facts["state"] = "working" if current.verified else "held"
+        facts["service"], facts["source"] = current.values.service, current.source
+    if found.database and not found.database.tables_missing():
+        with found.database.session() as session:
+            facts["held"] = store.counts(session).get(store.HELD, 0)
+            incidents = alerts.open_incidents(session)
+            facts["open_incidents"] = len(incidents)
+            if any(incident.fault != "message" for incident in incidents) and facts["state"] == "working":
+                facts["state"] = "failing"
+            proof = setups.last_proof(session)
+            facts["last_test"] = f"{proof.created_at:%Y-%m-%d %H:%M} UTC" if proof else "never"
+    return facts
+
+
+@outmail_commands.command("simulator", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.pass_context
+def simulator(context: click.Context) -> None:
+    """Run the local Microsoft 365 until Ctrl-C. Options: --directory, --https-port, --smtp-port, --web-port …"""
+    from .simulator import main
+
+    raise click.exceptions.Exit(main(context.args) or 0)
+
+
+@outmail_commands.group("keys", help="Keys that encrypt stored secrets.")
+def keys() -> None: ...
+
+
+@keys.command("generate")
+def generate() -> None:
+    """Print a new key for OUTMAIL_ENCRYPTION_KEYS."""
+    click.echo(vault.generate_key())
+
+
+@outmail_commands.group("auth", help="Authentication objects.")
+def auth() -> None: ...
+
+
+@auth.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_appcontext
+def auth_list(as_json: bool) -> None:
+    """List the authentication objects, the one that expires first at the top. Never shows a secret."""
+    try:
+        with engine().database.session() as session:
+            in_use = usage(session)
+            rows = [
+                {
+                    "name": row.name,
+                    "tenant": row.tenant,
+                    "client_id": row.client_id,
+                    "credential": "certificate" if row.uses_certificate else "secret",
+                    "expires_on": row.expires_on.isoformat() if row.expires_on else None,
+                    "days_left": row.days_left(utc_now().date()),
+                    "used_by": in_use.get(row.id, 0),
+                }
+                for row in by_expiry(session)
+            ]
+    except OutmailError as exc:
+        raise Refusal(exc) from exc
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        click.echo("There is no authentication object yet.")
+    for row in rows:
+        ends = f"{row['days_left']} days left" if row["expires_on"] else "no expiry date given"
+        click.echo(f"{row['name']:<32} {row['tenant']:<38} {row['credential']:<12} {ends:<22} used by {row['used_by']}")

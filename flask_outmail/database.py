@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from flask import Flask, has_app_context
+from flask import Flask, current_app, has_app_context
 from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -75,7 +75,8 @@ class Database:
 
     @contextmanager
     def _app_context(self) -> Iterator[None]:
-        if has_app_context():
+        # Flask-SQLAlchemy asks the current application which database it means.
+        if has_app_context() and current_app._get_current_object() is self._app:  # type: ignore[attr-defined]
             yield
         else:
             with self._app.app_context():

@@ -269,7 +269,7 @@ class Engine:
         # A sender that came from MAIL_DEFAULT_SENDER gives way to that of the setup in force: the keys of Flask-Mail
         # often stay in the configuration after the administrator has moved on, and Exchange would refuse them.
         if current.sender and (not message.sender or getattr(message, "sender_is_default", False)):
-            message.sender = current.sender
+            message.sent_by(current.sender)
 
     def _suppress(self, message: Message, envelope_from: str) -> Receipt:
         envelope = Envelope.for_message(

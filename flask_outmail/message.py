@@ -13,6 +13,9 @@ from typing import Any
 
 from .errors import BadHeaderError, InvalidMessage, MissingRecipients, MissingSender
 
+#: Stands in a Message-ID until the sender, and so its domain, is known (RFC 2606: nobody can own it).
+UNKNOWN_DOMAIN = "outmail.invalid"
+
 AddressLike = str | tuple[str | None, str]
 
 # The last <...> of the text is the address; whatever stands before it is the display name. Reading from the right
@@ -193,6 +196,11 @@ class Message:
         """Everybody who receives it, as given: recipients, cc and bcc together."""
         return {*self.recipients, *self.bcc, *self.cc}
 
+    def sent_by(self, sender: str) -> None:
+        """Fills in the sender, and its domain where the Message-ID waits for one."""
+        self.sender = sender
+        self.msgId = self.msgId.replace(f"@{UNKNOWN_DOMAIN}>", f"@{_message_id_domain(sender)}>")
+
     def add_recipient(self, recipient: AddressLike) -> None:
         self.recipients.append(recipient)
 
@@ -312,4 +320,4 @@ def _message_id_domain(sender: AddressLike | None) -> str | None:
     domain = Address.parse(sender).domain if sender else ""
     if domain.isascii() and re.fullmatch(r"[A-Za-z0-9.-]+", domain):
         return domain
-    return "outmail.invalid"
+    return UNKNOWN_DOMAIN

@@ -65,7 +65,7 @@ def unavailable(exc: BaseException, host: str, port: int, *, transport: str = ""
     if isinstance(root, ssl.SSLCertVerificationError):
         code, words = _certificate_fault(root)
         return TransportUnavailable(f"{where}: {words}", code=code, retryable=False, **facts)
-    if isinstance(root, ssl.SSLError) and root.reason in _NOT_TLS:
+    if isinstance(root, ssl.SSLError) and getattr(root, "reason", "") in _NOT_TLS:
         words = "this port does not begin with TLS"
         return TransportUnavailable(f"{where}: {words}", code="tls_wrong_kind", retryable=False, **facts)
     if isinstance(root, ssl.SSLError):

@@ -193,6 +193,9 @@ def setup_from_mapping(setup: Any, key: str) -> SetupValues:
         raise ConfigurationError(f"{key}: unknown entry {', '.join(map(repr, unknown))}", code="config_unknown")
     if not setup.get("service"):
         raise ConfigurationError(f"{key}: 'service' is missing", code="config_invalid")
+    for name, value in setup.items():
+        if name != "certificate" and isinstance(value, str) and not value.isprintable():
+            raise ConfigurationError(f"{key}: {name!r} holds a line break or control character", code="config_invalid")
     values = {name: setup[name] for name in _SETUP_FIELDS & set(setup) if setup[name] is not None}
     if values.get("tls", "starttls") not in TLS_CHOICES:
         raise ConfigurationError(f"{key}: 'tls' must be one of {', '.join(TLS_CHOICES)}", code="config_invalid")

@@ -250,7 +250,9 @@ class SmtpSession:
             reply = self.client.command("DATA")
             if reply.code != 354:
                 self._refuse(reply, "the server refused the message before it was sent")
-            self.client.send_content(envelope.content)
+            early = self.client.send_content(envelope.content)
+            if early is not None:
+                self._refuse(early, "the server stopped in the middle of the message", kind=MessageRejected)
         try:
             reply = self.client.end_content()
         except OSError as exc:

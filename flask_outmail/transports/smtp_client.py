@@ -172,8 +172,12 @@ class SmtpClient:
         self._write(line)
         return self._reply()
 
-    def send_content(self, content: bytes) -> None:
-        """The message after 354, without the final dot: until `end_content` the server cannot have accepted it."""
+    def send_content(self, content: bytes) -> Reply | None:
+        """The message after 354, without the final dot: until `end_content` the server cannot have accepted it.
+
+        A server that has had enough may answer early, or hang up; seen here, it is still certain that nothing was
+        accepted. Returns such an early reply, None when the server waits for the dot as it should.
+        """
         stuffed = re.sub(rb"(?m)^\.", b"..", content)
         if not stuffed.endswith(b"\r\n"):
             stuffed += b"\r\n"
@@ -181,6 +185,15 @@ class SmtpClient:
         sock = self._connected()
         sock.settimeout(self._timeout_s)
         sock.sendall(stuffed)
+        sock.settimeout(0)
+        try:
+            chunk = sock.recv(4096)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return None
+        if not chunk:
+            raise ConnectionResetError("the server closed the connection")
+        self._buffer += chunk
+        return self._reply()
 
     def end_content(self) -> Reply:
         """The final dot, and the server's verdict. If this is lost, nobody knows (RFC 1047)."""

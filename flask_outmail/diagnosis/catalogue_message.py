@@ -1,0 +1,129 @@
+"""What this application finds in a message by itself, and what became of one that left."""
+
+from __future__ import annotations
+
+from .catalogue import Entry, entry
+
+MESSAGE: tuple[Entry, ...] = (
+    entry(
+        "address_invalid",
+        title="This is not an e-mail address",
+        meaning="The address that the message names does not have the form of one mailbox.",
+        steps=("Correct the address: one address, with one @, without blanks.", "Give several addresses as a list."),
+        who="you",
+    ),
+    entry(
+        "header_line_break",
+        title="A line break stands where it could add headers",
+        meaning="A subject, name or header held a line break, and such a message is never sent.",
+        steps=(
+            "Remove the line break from the field that the message names.",
+            "If the text came from a form, find out what was typed there: it may have been an attempt at abuse.",
+        ),
+        who="developer",
+    ),
+    entry(
+        "header_control",
+        title="A header holds a character that is not text",
+        meaning="Control characters have no place in a header.",
+        steps=("Remove the character from the field that the message names.",),
+        who="developer",
+    ),
+    entry(
+        "header_name",
+        title="This is not the name of a header",
+        meaning="Header names consist of letters, digits and hyphens, without blanks or colons.",
+        steps=("Correct the name in `extra_headers`, or in the attachment's headers.",),
+        who="developer",
+    ),
+    entry(
+        "header_computed",
+        title="This header is made from the message itself",
+        meaning="A second copy among the extra headers would contradict the first.",
+        steps=("Remove it from `extra_headers` and set the message's own field instead.",),
+        who="developer",
+    ),
+    entry(
+        "recipients_missing",
+        title="The message is addressed to nobody",
+        meaning="There is no recipient in To, Cc or Bcc.",
+        steps=("Give the message at least one recipient.",),
+        who="developer",
+    ),
+    entry(
+        "sender_missing",
+        title="The message has no sender",
+        meaning="Neither the message nor the setup says who it is from.",
+        steps=("Enter a From address in the outbound mail setup, or give the message a `sender`.",),
+        who="you",
+    ),
+    entry(
+        "attachment_type",
+        title="The type of an attachment is not usable",
+        meaning="A content type is written as two words with a slash between them, as in text/plain.",
+        steps=("Correct the attachment's `content_type`, or leave it out.",),
+        who="developer",
+    ),
+    entry(
+        "text_invalid",
+        title="The text holds half a character",
+        meaning="Somewhere a text was cut in the middle of a character, and it cannot be encoded.",
+        steps=("Find where the application cuts this text, and cut between characters.",),
+        who="developer",
+    ),
+    entry(
+        "message_too_large",
+        transport="microsoft365_graph",
+        title="The message is larger than one request to Microsoft Graph may be",
+        meaning="With its attachments encoded it exceeds the limit, and it was not sent.",
+        steps=(
+            "Send smaller attachments, about 2 MB in all, or a link to the file.",
+            "For larger attachments as a rule, SMTP takes more in one message.",
+        ),
+        who="you",
+    ),
+    entry(
+        "message_too_large",
+        title="The message is larger than the server takes",
+        meaning="The server names its limit in advance, and the message exceeds it.",
+        steps=(
+            "Send smaller attachments, or a link to the file.",
+            "Attachments grow by about a third when they are encoded for mail.",
+            "Whoever runs the mail server may be able to raise the limit.",
+        ),
+        who="you",
+    ),
+    entry(
+        "unsupported_feature",
+        title="The chosen mail service cannot express this message",
+        meaning="Something in the message would be lost, so it was refused instead.",
+        steps=(
+            "Change what the message names, for instance an address with letters outside ASCII before the @.",
+            "Or send this message by another connection, such as an SMTP server.",
+        ),
+        who="developer",
+    ),
+    # -- on its way --------------------------------------------------------------------------------------------------
+    entry(
+        "process_died",
+        title="The application stopped while it was sending",
+        meaning="The message may or may not have been handed over before the process ended.",
+        steps=(
+            "Look in Sent Items of the sending mailbox, or ask the recipient.",
+            "If it did not arrive, send it again; if you cannot tell, be aware that it may arrive twice.",
+            "If this repeats, look in the application's log for why its process ended.",
+        ),
+        who="you",
+    ),
+    entry(
+        "not_accepted",
+        title="Microsoft answered, but did not accept the message",
+        meaning="Only the status 202 is an acceptance, and another one came.",
+        steps=(
+            "Send a smaller message: this has been seen when a message was too large.",
+            "If small messages get the same answer, something between this application and Microsoft may answer in"
+            " its place: ask the people who run your network.",
+        ),
+        who="you",
+    ),
+)

@@ -1,0 +1,105 @@
+"""Shared by all tests: no environment of the developer, and applications in the simulator's world."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+
+from flask_outmail import Mail, Message
+from flask_outmail.engine import Engine
+from flask_outmail.simulator import Simulator
+
+STRICT = os.environ.get("OUTMAIL_TESTS_STRICT") == "1"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A proxy or a .netrc of the person who runs the tests must not take part in them.
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name.startswith(("OUTMAIL_", "MAIL_")):
+            monkeypatch.delenv(name)
+
+
+def world(simulator: Simulator) -> dict[str, Any]:
+    """Configuration that knows the simulator's cloud and trusts its certificate, and waits briefly."""
+    return {
+        "SECRET_KEY": "tests",
+        "OUTMAIL_CLOUDS": {"simulator": simulator.cloud},
+        "OUTMAIL_CA_FILE": str(simulator.ca_file),
+        "OUTMAIL_CONNECT_TIMEOUT_SECONDS": 2,
+        "OUTMAIL_SMTP_TIMEOUT_SECONDS": 2,
+        "OUTMAIL_GRAPH_TIMEOUT_SECONDS": 2,
+        "OUTMAIL_TOKEN_TIMEOUT_SECONDS": 2,
+        "OUTMAIL_TESTS_PER_MINUTE": 1000,
+    }
+
+
+def graph_setup(simulator: Simulator, **changes: Any) -> dict[str, Any]:
+    return {
+        "service": "microsoft365_graph",
+        "tenant": simulator.tenant,
+        "client_id": simulator.client_id,
+        "client_secret": simulator.client_secret,
+        "cloud": "simulator",
+        "username": simulator.mailbox,
+        "from_address": simulator.mailbox,
+        "from_name": "Contoso",
+        **changes,
+    }
+
+
+def smtp_setup(simulator: Simulator, **changes: Any) -> dict[str, Any]:
+    return {
+        "service": "smtp",
+        "host": simulator.smtp_host,
+        "port": simulator.smtp_port,
+        "tls": "starttls",
+        "username": simulator.mailbox,
+        "password": simulator.smtp_password,
+        "from_address": simulator.mailbox,
+        "from_name": "Contoso",
+        **changes,
+    }
+
+
+MakeApp = Callable[..., tuple[Flask, Mail]]
+
+
+@pytest.fixture
+def make_app(simulator: Simulator, tmp_path: Path) -> Iterator[MakeApp]:
+    """`make_app(setup, db=True, **config)` → (app, mail), with the application context pushed."""
+    contexts = []
+
+    def make(setup: dict[str, Any] | None = None, *, db: bool = False, **config: Any) -> tuple[Flask, Mail]:
+        app = Flask("shop")
+        app.config.update(world(simulator), SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path / 'shop.sqlite'}")
+        if setup is not None:
+            app.config["OUTMAIL_SETUP"] = setup
+        app.config.update(config)
+        mail = Mail(app, SQLAlchemy(app) if db else None)
+        context = app.app_context()
+        context.push()
+        contexts.append(context)
+        if db:
+            engine_of(app).database.create_tables()
+        return app, mail
+
+    yield make
+    for context in reversed(contexts):
+        context.pop()
+
+
+def engine_of(app: Flask) -> Engine:
+    engine: Engine = app.extensions["outmail"]
+    return engine
+
+
+def make_message(**changes: Any) -> Message:
+    fields: dict[str, Any] = {"subject": "Order 17", "recipients": ["ann@customers.example"], "body": "Thank you.\n"}
+    return Message(**{**fields, **changes})

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+
+from flask import Flask
+from flask.testing import FlaskCliRunner
+
+from flask_outmail.simulator import Simulator
+
+from ..conftest import MakeApp, engine_of, graph_setup, make_message, smtp_setup
+from .test_holding import activate, smtp_values
+
+
+def runner(app: Flask) -> FlaskCliRunner:
+    return app.test_cli_runner()
+
+
+def test_init_db_creates_the_tables_and_may_run_again(make_app: MakeApp) -> None:
+    app, _ = make_app(db=True)
+    for _ in range(2):
+        result = runner(app).invoke(args=["outmail", "init-db"])
+        assert (result.exit_code, result.output) == (0, "The tables are there.\n")
+    assert not engine_of(app).database.tables_missing()
+
+
+def test_init_db_without_a_database_says_what_is_missing(make_app: MakeApp) -> None:
+    app, _ = make_app()
+    result = runner(app).invoke(args=["outmail", "init-db"])
+    assert result.exit_code == 1
+    assert "Flask-SQLAlchemy" in result.output
+
+
+def test_the_test_command_shows_every_step_and_ends_with_0(make_app: MakeApp, simulator: Simulator) -> None:
+    app, _ = make_app(graph_setup(simulator))
+    result = runner(app).invoke(args=["outmail", "test", "--to", "me@customers.example"])
+    assert result.exit_code == 0
+    assert "Token obtained" in result.output and "The setup works." in result.output
+    assert [one.recipient for one in simulator.delivered] == ["me@customers.example"]
+    assert simulator.client_secret not in result.output
+
+
+def test_the_test_command_shows_the_remedy_and_ends_with_1(make_app: MakeApp, simulator: Simulator) -> None:
+    app, _ = make_app(smtp_setup(simulator, password="wrong"))
+    result = runner(app).invoke(args=["outmail", "test", "--json"])
+    assert result.exit_code == 1
+    told = json.loads(result.output)
+    assert told["passed"] is False
+    assert [one["state"] for one in told["steps"]].count("failed") == 1
+    result = runner(app).invoke(args=["outmail", "test"])
+    assert "Who:" in result.output and "535 5.7.3" in result.output
+
+
+def test_wrong_usage_ends_with_2(make_app: MakeApp) -> None:
+    app, _ = make_app()
+    assert runner(app).invoke(args=["outmail", "send"]).exit_code == 2
+
+
+def test_send_reads_the_text_from_standard_input(make_app: MakeApp, simulator: Simulator) -> None:
+    app, _ = make_app(graph_setup(simulator))
+    result = runner(app).invoke(
+        args=["outmail", "send", "--to", "ann@customers.example", "--subject", "Hi"], input="from a pipe\n"
+    )
+    assert result.exit_code == 0, result.output
+    assert simulator.delivered[0].text.strip() == "from a pipe"
+
+
+def test_a_send_that_is_refused_tells_the_remedy_and_ends_with_1(make_app: MakeApp, simulator: Simulator) -> None:
+    app, _ = make_app(graph_setup(simulator))
+    simulator.faults.refuse("sendMail", 403, "ErrorAccessDenied")
+    result = runner(app).invoke(args=["outmail", "send", "--to", "ann@customers.example", "--text", "x"])
+    assert result.exit_code == 1
+    assert "ErrorAccessDenied" in result.output
+
+
+def test_status_follows_the_setup(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(db=True)
+    result = runner(app).invoke(args=["outmail", "status", "--json"])
+    assert (result.exit_code, json.loads(result.output)["state"]) == (1, "not set up")
+    activate(app, smtp_values(simulator))
+    mail.send_many([make_message()])
+    result = runner(app).invoke(args=["outmail", "status", "--json"])
+    facts = json.loads(result.output)
+    assert (facts["state"], facts["held"]) == ("held", 1)
+    activate(app, smtp_values(simulator), verified=True)
+    assert runner(app).invoke(args=["outmail", "status"]).exit_code == 0
+
+
+def test_a_generated_key_is_one_that_the_configuration_takes(make_app: MakeApp) -> None:
+    app, _ = make_app()
+    key = runner(app).invoke(args=["outmail", "keys", "generate"]).output.strip()
+    other, _ = make_app(OUTMAIL_ENCRYPTION_KEYS=[key])
+    assert engine_of(other).vault.open(engine_of(other).vault.seal("secret")) == "secret"
+
+
+def test_auth_list_shows_no_secret(make_app: MakeApp, simulator: Simulator) -> None:
+    from flask_outmail import auth_objects
+    from flask_outmail.settings import Credential
+
+    app, _ = make_app(db=True)
+    assert "no authentication object yet" in runner(app).invoke(args=["outmail", "auth", "list"]).output
+    engine = engine_of(app)
+    credential = Credential(simulator.tenant, simulator.client_id, simulator.client_secret)
+    with engine.database.session() as session:
+        draft = auth_objects.Draft(name="Contoso mailer", credential=credential)
+        auth_objects.create(session, draft, engine.vault, by="ann", limit=100)
+        session.commit()
+    for arguments in ([], ["--json"]):
+        result = runner(app).invoke(args=["outmail", "auth", "list", *arguments])
+        assert result.exit_code == 0
+        assert "Contoso mailer" in result.output and simulator.client_secret not in result.output

@@ -1,0 +1,202 @@
+"""An unverified setup holds mail: nothing leaves, nothing is lost, and a passed test lets it go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_outmail import Mail, SetupNotVerified, message_held, setups
+from flask_outmail.models import PRIMARY, Delivery, Setup
+from flask_outmail.outbox import store
+from flask_outmail.proving import trial
+from flask_outmail.settings import SetupValues
+from flask_outmail.simulator import Simulator
+
+from ..conftest import MakeApp, engine_of, make_message
+
+
+def smtp_values(simulator: Simulator, **changes: Any) -> SetupValues:
+    fields: dict[str, Any] = {
+        "service": "smtp",
+        "host": simulator.smtp_host,
+        "port": simulator.smtp_port,
+        "tls": "starttls",
+        "username": simulator.mailbox,
+        "password": simulator.smtp_password,
+        "from_address": simulator.mailbox,
+        "failure_alerts_to": "ops@elsewhere.example",
+    }
+    return SetupValues(**{**fields, **changes})
+
+
+def activate(app: Flask, values: SetupValues, *, connection: str = PRIMARY, verified: bool = False) -> None:
+    engine = engine_of(app)
+    with engine.database.session() as session:
+        newest = setups.latest(session, connection)
+        row = setups.save(
+            session,
+            values,
+            engine.vault,
+            by="ann",
+            seen_revision=newest.revision if newest else 0,
+            connection=connection,
+        )
+        setups.activate(row, by="ann")
+        if verified:
+            setups.mark_verified(row, values.fingerprint(), by="ann")
+        session.commit()
+    engine.look_again()
+
+
+def states(app: Flask) -> dict[str, int]:
+    with engine_of(app).database.session() as session:
+        return store.counts(session)
+
+
+def test_an_unverified_setup_holds_and_says_so(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    held: list[str] = []
+
+    def listen(sender: Any, **facts: Any) -> None:
+        held.append(facts["connection"])
+
+    with message_held.connected_to(listen), pytest.raises(SetupNotVerified) as caught:
+        mail.send(make_message())
+    assert caught.value.held
+    assert held == [PRIMARY]
+    assert states(app) == {"held": 1}
+    assert simulator.delivered == [] and simulator.answers == []
+
+
+def test_what_is_held_is_encrypted_in_the_database(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    with pytest.raises(SetupNotVerified):
+        mail.send(make_message(body="a private word"))
+    with engine_of(app).database.session() as session:
+        row = session.query(Delivery).one()
+        assert row.content_sealed is not None and b"private" not in row.content_sealed
+
+
+def test_the_same_message_sent_again_by_its_caller_is_held_once(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    message = make_message()
+    for _ in range(3):
+        with pytest.raises(SetupNotVerified):
+            mail.send(message)
+    assert states(app) == {"held": 1}
+
+
+def test_a_passed_test_lets_held_mail_go_exactly_once(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    for number in range(3):
+        with pytest.raises(SetupNotVerified):
+            mail.send(make_message(subject=str(number)))
+    engine = engine_of(app)
+    run = trial(engine, by="ann")
+    list(run.steps())
+    assert run.passed
+
+    assert engine.release() == (3, 0)
+    assert engine.release() == (0, 0)
+    assert [one.subject for one in simulator.delivered] == ["0", "1", "2"]
+    assert states(app) == {"accepted": 3}
+    with engine.database.session() as session:
+        assert all(row.content_sealed is None for row in session.query(Delivery))
+    assert mail.send(make_message()).accepted
+
+
+def test_held_mail_leaves_with_the_from_of_the_setup_that_was_mended(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator, from_address="wrong@contoso.example"))
+    with pytest.raises(SetupNotVerified):
+        mail.send(make_message(bcc=["bob@customers.example"]))
+    activate(app, smtp_values(simulator, from_name="Contoso"), verified=True)
+    assert engine_of(app).release() == (1, 0)
+    assert {str(one.parsed["From"]) for one in simulator.delivered} == {f"Contoso <{simulator.mailbox}>"}
+    assert {one.recipient for one in simulator.delivered} == {"ann@customers.example", "bob@customers.example"}
+
+
+def test_without_any_setup_mail_is_held_until_there_is_one(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(db=True)
+    with pytest.raises(SetupNotVerified, match="no mail service is set up"):
+        mail.send(make_message())
+    activate(app, smtp_values(simulator), verified=True)
+    assert engine_of(app).release() == (1, 0)
+    assert len(simulator.delivered) == 1
+
+
+def test_release_stops_at_a_broken_connection_and_keeps_what_did_not_leave(
+    make_app: MakeApp, simulator: Simulator
+) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    for _ in range(2):
+        with pytest.raises(SetupNotVerified):
+            mail.send(make_message())
+    activate(app, smtp_values(simulator), verified=True)
+    simulator.faults.preset("smtp-connect-421")
+    assert engine_of(app).release() == (0, 0)
+    assert states(app) == {"held": 2}
+    assert engine_of(app).release() == (2, 0)
+
+
+def test_a_lost_answer_while_releasing_is_unknown_and_never_repeated(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    with pytest.raises(SetupNotVerified):
+        mail.send(make_message())
+    activate(app, smtp_values(simulator), verified=True)
+    simulator.faults.lose_answer("smtp.dot")
+    assert engine_of(app).release() == (0, 1)
+    assert engine_of(app).release() == (0, 0)
+    assert states(app) == {"unknown": 1}
+    assert len(simulator.delivered) == 1
+
+
+def test_any_change_of_a_value_that_matters_clears_verified(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator), verified=True)
+    assert mail.send(make_message()).accepted
+    engine = engine_of(app)
+    with engine.database.session() as session:
+        row = session.query(Setup).one()
+        row.port = simulator.smtps_port
+        session.commit()
+    engine.look_again()
+    with pytest.raises(SetupNotVerified):
+        mail.send(make_message())
+
+
+def test_another_process_sees_a_change_within_a_moment(make_app: MakeApp, simulator: Simulator) -> None:
+    """Two applications on one database stand for two processes."""
+    app, mail = make_app(db=True)
+    other, _ = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    with other.app_context(), pytest.raises(SetupNotVerified):
+        mail.send(make_message())
+    activate(app, smtp_values(simulator), verified=True)
+    with other.app_context():
+        # Held mail is never held because of something remembered: the database is asked again first.
+        assert mail.send(make_message()).accepted
+
+
+@pytest.fixture
+def two_connections(make_app: MakeApp, simulator: Simulator) -> tuple[Flask, Mail]:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator), verified=True)
+    activate(app, smtp_values(simulator, from_name="Backup"), connection="backup", verified=True)
+    return app, mail
+
+
+def test_a_message_goes_by_the_connection_that_is_named(
+    two_connections: tuple[Flask, Mail], simulator: Simulator
+) -> None:
+    _, mail = two_connections
+    assert mail.send(make_message(), via="backup").connection == "backup"
+    assert str(simulator.delivered[0].parsed["From"]).startswith("Backup")
