@@ -27,6 +27,11 @@ class Access:
         self._actor = function
         return function
 
+    @property
+    def is_named(self) -> bool:
+        """Whether the application has said who may enter."""
+        return self._may_administer is not None
+
     def judge(self) -> Any:
         """True, or a falsy value, or a response to give instead of the page."""
         return self._may_administer() if self._may_administer is not None else False

@@ -45,7 +45,13 @@ class Cloud:
 def _official(name: str, label: str, authority: str, graph: str, smtp_host: str, smtp_scope_host: str) -> Cloud:
     graph = f"https://{graph}"
     return Cloud(
-        name, label, f"https://{authority}", graph, f"{graph}/.default", smtp_host, f"https://{smtp_scope_host}/.default"
+        name,
+        label,
+        f"https://{authority}",
+        graph,
+        f"{graph}/.default",
+        smtp_host,
+        f"https://{smtp_scope_host}/.default",
     )
 
 

@@ -232,4 +232,3 @@ class EngineHost:
 
     def quit(self) -> None:
         """Connections belong to the transport, not to this object."""
-

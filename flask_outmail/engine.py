@@ -70,7 +70,6 @@ class Current:
         return services.service(self.values.service).mailbox(self.values)
 
 
-
 @dataclass(frozen=True)
 class _Found:
     """A stamp that changes whenever the setup in force does, and how to make the `Current` it stands for."""
@@ -164,15 +163,17 @@ class Engine:
             self._forget()
         now = time.monotonic()
         with self._lock:
-            stamp, looked_at, known = self._known.get(connection, (None, 0.0, None))
+            _, looked_at, known = self._known.get(connection, (None, 0.0, None))
         if known is not None and not fresh and now - looked_at < LOOK_S:
             return known
         found = self._look(connection)
-        if known is None or stamp != found.stamp:
-            known = found.make()
-        if known is not None and known.has_incident != found.has_incident:
-            known = replace(known, has_incident=found.has_incident)
         with self._lock:
+            # Looked up again: of several threads that saw the same change, one makes the transport and all use it.
+            stamp, _, known = self._known.get(connection, (None, 0.0, None))
+            if known is None or stamp != found.stamp:
+                known = found.make()
+            if known is not None and known.has_incident != found.has_incident:
+                known = replace(known, has_incident=found.has_incident)
             self._known[connection] = (found.stamp, now, known)
         return known
 

@@ -113,7 +113,8 @@ def _headers(message: Message, charset: str, mailbox: str) -> Iterable[str]:
         yield from _from_headers(sender, charset, mailbox if "sender" not in given else "")
     if message.recipients:
         yield _address_header("To", message.recipients, charset)
-    yield f"Date: {formatdate(time() if message.date is None else message.date, localtime=True)}"
+    if "date" not in given:
+        yield f"Date: {formatdate(time() if message.date is None else message.date, localtime=True)}"
     if "message-id" not in given:
         yield f"Message-ID: {message.msgId}"
     if message.cc:

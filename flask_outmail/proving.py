@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from . import services, setups
 from .diagnosis import steps
+from .diagnosis.microsoft import TokenProof
 from .diagnosis.remedies import remedy_for
 from .diagnosis.steps import Check, Seen, Step
 from .engine import Engine
@@ -16,7 +17,7 @@ from .envelope import Envelope
 from .errors import ConfigurationError, OutmailError, Throttled
 from .message import Message
 from .models import PRIMARY, Setup
-from .settings import SetupValues
+from .settings import Credential, SetupValues
 
 
 @dataclass
@@ -62,7 +63,7 @@ class Trial:
     def steps(self) -> Iterator[Step]:
         """Runs the test, yielding each step as it ends; then records the proof. Touches the network."""
         try:
-            self._count()
+            count_test(self.engine)
         except Throttled as exc:
             self.done = [Step(key="settings", title="Settings complete", state="failed", seen=str(exc),
                               code=exc.code, remedy=remedy_for(exc))]  # fmt: skip
@@ -78,14 +79,6 @@ class Trial:
     def close(self) -> None:
         if self._plan is not None:
             self._plan.close()
-
-    def _count(self) -> None:
-        """A test button must not become a way to knock on other doors, so runs are limited."""
-        now, times = time.monotonic(), self.engine.test_times
-        times[:] = [one for one in times if now - one < 60]
-        if len(times) >= self.engine.settings.tests_per_minute:
-            raise Throttled("too many tests in the last minute", code="tests_too_many", retry_after_s=60)
-        times.append(now)
 
     def _settings(self) -> Seen:
         if self._problems:
@@ -142,6 +135,43 @@ class Trial:
         """A test that passed for exactly the values in force lets the mail flow."""
         if setups.values_of(active, self.engine.vault).fingerprint() == self.values.fingerprint():
             setups.mark_verified(active, self.values.fingerprint(), by=self.by)
+
+
+def count_test(engine: Engine) -> None:
+    """A test button must not become a way to knock on other doors, so runs are limited.
+
+    Raises:
+        Throttled: there were too many in the last minute.
+    """
+    now, times = time.monotonic(), engine.test_times
+    times[:] = [one for one in times if now - one < 60]
+    if len(times) >= engine.settings.tests_per_minute:
+        raise Throttled("too many tests in the last minute", code="tests_too_many", retry_after_s=60)
+    times.append(now)
+
+
+def credential_checks(engine: Engine, credential: Credential) -> list[Check]:
+    """How to prove a credential by itself: with it, a token can be had. What the token allows is the setup's affair.
+
+    Raises:
+        ConfigurationError: its cloud is not configured.
+    """
+    cloud, settings = engine.environment.cloud(credential), engine.settings
+    proof = TokenProof(
+        credential=credential,
+        cloud=cloud,
+        scope=cloud.scope,
+        wanted_role="",
+        timeout_s=settings.token_timeout_s,
+        ca_file=settings.ca_file,
+    )
+    allowed = Check("settings", "Settings complete", lambda: _counted(engine))
+    return [allowed, *(check for check in proof.checks() if check.key != "role")]
+
+
+def _counted(engine: Engine) -> Seen:
+    count_test(engine)
+    return Seen()
 
 
 def trial(engine: Engine, connection: str = PRIMARY, *, by: str = "", test_message_to: str = "") -> Trial:

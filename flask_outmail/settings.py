@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any, Literal
 
 from .errors import ConfigurationError
 from .message import Address
+
+logger = logging.getLogger(__name__)
 
 Tls = Literal["starttls", "tls", "none"]
 TLS_CHOICES: tuple[Tls, ...] = ("starttls", "tls", "none")
@@ -144,9 +147,10 @@ class Settings:
         Raises:
             ConfigurationError: names the key, and never shows its value when it could be a secret.
         """
-        unknown = [key for key in config if key.startswith("OUTMAIL_") and key not in _DEFAULTS]
-        if unknown:
-            raise ConfigurationError(f"unknown configuration: {', '.join(sorted(unknown))}", code="config_unknown")
+        for key in config:
+            if key.startswith("OUTMAIL_") and key not in _DEFAULTS:
+                # A warning, not an error: a key of a newer version must not stop an older one.
+                logger.warning("unknown configuration key", extra={"key": key})
         prefix = _text(config, "OUTMAIL_URL_PREFIX")
         if not prefix.startswith("/") or prefix.endswith("/"):
             raise ConfigurationError("OUTMAIL_URL_PREFIX must begin with / and not end with it", code="config_invalid")

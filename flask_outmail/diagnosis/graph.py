@@ -79,4 +79,3 @@ def _to_nobody(from_address: str) -> bytes:
     lines = (f"From: {from_address}", "Subject: Setup test", f"Date: {formatdate()}", "MIME-Version: 1.0",
              "Content-Type: text/plain; charset=us-ascii", "", "This message has no recipients.", "")  # fmt: skip
     return "\r\n".join(lines).encode()
-

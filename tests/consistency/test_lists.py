@@ -33,10 +33,8 @@ def test_every_key_that_is_read_is_in_the_table_and_the_other_way_round() -> Non
     for path in PACKAGE.rglob("*.py"):
         if "simulator" in path.parts:
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                if re.fullmatch(r"(OUTMAIL|MAIL)_[A-Z_]+", node.value):
-                    read.add(node.value)
+        constants = (node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
+        read |= {one for one in constants if isinstance(one, str) and re.fullmatch(r"(OUTMAIL|MAIL)_[A-Z_]+", one)}
     assert read == {key.name for key in KEYS}
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from flask_outmail import services
-from flask_outmail.clouds import clouds
 from flask_outmail.envelope import Envelope, Receipt
 from flask_outmail.errors import (
     AuthenticationFailed,
@@ -24,7 +23,7 @@ from flask_outmail.errors import (
 )
 from flask_outmail.message import Message
 from flask_outmail.settings import Settings, setup_from_mapping
-from flask_outmail.simulator import DeliveredMail, Fault, Simulator
+from flask_outmail.simulator import Fault, Simulator
 from flask_outmail.transports.base import Transport
 from flask_outmail.transports.memory import MemoryTransport
 

@@ -39,6 +39,17 @@ def test_the_test_command_shows_every_step_and_ends_with_0(make_app: MakeApp, si
     assert simulator.client_secret not in result.output
 
 
+def test_a_passed_test_hands_over_what_was_held(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    mail.send_many([make_message(subject="held")])
+    assert simulator.delivered == []
+    result = runner(app).invoke(args=["outmail", "test"])
+    assert result.exit_code == 0, result.output
+    assert "1 accepted" in result.output
+    assert [one.subject for one in simulator.delivered] == ["held"]
+
+
 def test_the_test_command_shows_the_remedy_and_ends_with_1(make_app: MakeApp, simulator: Simulator) -> None:
     app, _ = make_app(smtp_setup(simulator, password="wrong"))
     result = runner(app).invoke(args=["outmail", "test", "--json"])

@@ -54,7 +54,14 @@ def create(session: Session, vault: Vault, name: str = "Contoso mailer", *, limi
 
 
 def values(**changes: object) -> SetupValues:
-    made = SetupValues(service="smtp", host="mail.example", port=587, username="u", password="hunter2", from_address="a@x.example")  # fmt: skip
+    made = SetupValues(
+        service="smtp",
+        host="mail.example",
+        port=587,
+        username="u",
+        password="hunter2",
+        from_address="a@x.example",
+    )
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -319,6 +326,6 @@ def test_a_moment_without_a_time_zone_is_refused(session: Session, vault: Vault)
     from sqlalchemy.exc import StatementError
 
     row = save(session, vault, 0)
-    row.activated_at = datetime(2026, 1, 1)  # noqa: DTZ001 -- the mistake under test
+    row.activated_at = datetime(2026, 1, 1)
     with pytest.raises(StatementError, match="time zone"):
         session.commit()

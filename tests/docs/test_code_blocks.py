@@ -1,0 +1,59 @@
+"""What the documentation shows is what works."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_outmail import services
+from flask_outmail.simulator import Simulator
+
+from ..conftest import MakeApp, graph_setup, make_message
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "_build" not in page.parts and blocks(page)], ids=str)
+def test_every_python_block_is_python(page: Path) -> None:
+    for block in blocks(page):
+        compile(block, str(page), "exec")
+
+
+def test_the_mail_service_of_the_guide_sends(make_app: MakeApp) -> None:
+    [block] = blocks(ROOT / "docs/how-to/write-a-mail-service.md")
+    try:
+        exec(compile(block, "guide", "exec"), {})  # noqa: S102 -- the documentation's own code
+        _, mail = make_app({"service": "postbox", "host": "relay", "from_address": "shop@x.example"})
+        assert mail.send(make_message()).transport == "postbox"
+    finally:
+        services._registry.pop("postbox", None)
+
+
+def test_the_readmes_mail_is_accepted(make_app: MakeApp, simulator: Simulator) -> None:
+    [block] = [block for block in blocks(ROOT / "README.md") if block.startswith("mail.send(subject=")]
+    app, mail = make_app(graph_setup(simulator))
+    names: dict[str, Any] = {"mail": mail}
+    exec(compile(block, "README", "exec"), names)  # noqa: S102 -- the documentation's own code
+    assert simulator.delivered[0].recipient == "ann@example.com"
+
+
+def test_the_fixtures_of_the_guide_exist(outmail_config: dict[str, Any], simulator: Simulator) -> None:
+    from flask import Flask
+
+    from flask_outmail import Mail
+
+    app = Flask("users")
+    app.config.update(outmail_config, TESTING=True)
+    mail = Mail(app)
+    with app.app_context():
+        mail.send(subject="Hi", recipients=["ann@example.com"], body="Thank you")
+    [received] = simulator.wait_for(1)
+    assert (received.recipient, "Thank you" in received.text) == ("ann@example.com", True)
