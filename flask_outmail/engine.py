@@ -17,8 +17,10 @@ from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from . import alerting, services, setups
+from . import services, setups
 from .access import Access
+from .alerting import Alerting
+from .current import Current
 from .database import Database
 from .envelope import Envelope, Receipt
 from .errors import (
@@ -34,7 +36,6 @@ from .models import PRIMARY, Setup
 from .outbox import alerts, store
 from .settings import Settings, SetupValues, flask_mail_values
 from .signals import email_dispatched, message_accepted, message_failed, message_held, notify
-from .transports.base import Transport
 from .transports.memory import MemoryTransport
 from .vault import Vault, derived_key
 
@@ -42,32 +43,6 @@ logger = logging.getLogger(__name__)
 
 #: How long one look at the database counts. Other processes notice a saved change within this time.
 LOOK_S = 1.0
-
-
-@dataclass(frozen=True)
-class Current:
-    """The setup in force for one connection, and the transport made from it.
-
-    `source` is "database", or the configuration key it comes from. `setup_id` is the row's id, if it has one.
-    """
-
-    connection: str
-    values: SetupValues
-    transport: Transport
-    verified: bool
-    source: str
-    setup_id: int | None = None
-    has_incident: bool = False
-
-    @property
-    def sender(self) -> str:
-        """The setup's own From, as a message's sender."""
-        name, address = self.values.from_name, self.values.from_address
-        return f"{name} <{address}>" if name and address else address
-
-    @property
-    def mailbox(self) -> str:
-        return services.service(self.values.service).mailbox(self.values)
 
 
 @dataclass(frozen=True)
@@ -91,6 +66,7 @@ class Engine:
         self.suppressed = MemoryTransport()
         self.database = Database(app, db)
         self._vault: Vault | None = None
+        self._alerting = Alerting(app.name, self.database, settings.alert_pause_s, self.current)
         self._forget()
         if settings.setup is not None:
             self._check_configured(settings.setup, settings.setup_key)
@@ -100,7 +76,6 @@ class Engine:
         self._lock = threading.Lock()
         self._known: dict[str, tuple[Any, float, Current | None]] = {}
         self.test_times: list[float] = []
-        self._told_at: dict[tuple[str, str], float] = {}
         self._warned_tables = False
 
     def _check_configured(self, values: SetupValues, key: str) -> None:
@@ -139,16 +114,6 @@ class Engine:
         """Makes the next message look at the database again, with the transports kept."""
         with self._lock:
             self._known = {name: (stamp, float("-inf"), current) for name, (stamp, _, current) in self._known.items()}
-
-    def first_time(self, connection: str, code: str) -> bool:
-        """Whether this cause was not told within the pause between alerts; remembers it as told."""
-        now = time.monotonic()
-        with self._lock:
-            told_at = self._told_at.get((connection, code), float("-inf"))
-            if now - told_at < self.settings.alert_pause_s:
-                return False
-            self._told_at[connection, code] = now
-            return True
 
     def current(self, connection: str = PRIMARY, *, fresh: bool = False) -> Current | None:
         """The setup in force, or None when there is none yet.
@@ -326,7 +291,7 @@ class Engine:
         accepted = refused = 0
         deadline = time.monotonic() + budget_s
         current = self.current(connection, fresh=True)
-        if current is None or not current.verified:
+        if current is None or not current.verified or (current.source != "database" and self.database.tables_missing()):
             return 0, 0
         with self.database.session() as session:
             store.bury_the_dead(session)
@@ -366,7 +331,8 @@ class Engine:
             },
         )
         try:
-            alerting.tell(self, error, current)
+            self._alerting.tell(error, current)
+            self.look_soon()
         except (OutmailError, SQLAlchemyError):
             # The caller is told of the first failure in any case; a second one must not take its place.
             logger.exception("the failure could not be recorded")

@@ -18,7 +18,7 @@ ROWS: dict[int, tuple[str, ...]] = {
     1: ("mime", "envelope", "settings"),
     2: ("clouds", "network", "certificates", "tokens", "transports", "diagnosis"),
     3: ("vault", "models", "auth_objects", "setups", "outbox"),
-    4: ("signals", "services", "access", "database", "compat", "alerting", "engine", "proving", "extension"),
+    4: ("signals", "services", "access", "database", "current", "compat", "alerting", "engine", "proving", "extension"),
     5: ("web", "cli", "testing"),
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names}
