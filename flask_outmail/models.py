@@ -152,6 +152,7 @@ class Proof(Base):
     passed: Mapped[bool] = mapped_column(Boolean)
     steps: Mapped[Any] = mapped_column(JSON)
     host: Mapped[str] = mapped_column(String(255), default="")
+    port: Mapped[int] = mapped_column(Integer, default=0)
     username: Mapped[str] = mapped_column(String(320), default="")
     password_sealed: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[datetime] = mapped_column(default=utc_now, index=True)

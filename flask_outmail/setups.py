@@ -214,6 +214,7 @@ def add_proof(
         passed=passed,
         steps=steps,
         host=values.host,
+        port=values.port,
         username=values.username,
         password_sealed=vault.seal(values.password),
         created_by=by,
@@ -233,11 +234,11 @@ def last_proof(session: Session, connection: str = PRIMARY) -> Proof | None:
 
 
 def tested_password(session: Session, values: SetupValues, proof_id: str, vault: Vault, *, valid_s: int) -> str:
-    """The password that was just tested with the same host and user; "" when there is none or it is too old."""
+    """The password that was just tested with the same server and user; "" when there is none or it is too old."""
     proof = session.get(Proof, proof_id) if proof_id else None
     if proof is None or utc_now() - proof.created_at > timedelta(seconds=valid_s):
         return ""
-    if (proof.host, proof.username) != (values.host, values.username):
+    if (proof.host, proof.port, proof.username) != (values.host, values.port, values.username):
         return ""
     return vault.open(proof.password_sealed)
 
