@@ -156,6 +156,11 @@ def usage(session: Session) -> dict[int, int]:
     return in_use
 
 
+def users(session: Session, row: AuthObject) -> list[Setup]:
+    """The setups that keep an authentication object from being deleted: those that `usage` counts."""
+    return [setup for setup in _setups_in_force(session) if setup.auth_object_id == row.id]
+
+
 def by_expiry(session: Session) -> list[AuthObject]:
     """All authentication objects: the one that expires first at the top, those without a date last."""
     rows = session.scalars(select(AuthObject).order_by(AuthObject.name)).all()

@@ -124,10 +124,7 @@ def _set(session: Session, delivery_id: int, state: str, *, code: str = "", reas
     if state == ACCEPTED:
         values["content_sealed"] = None
     session.execute(
-        update(Delivery)
-        .where(Delivery.id == delivery_id)
-        .values(**values)
-        .execution_options(synchronize_session=False)
+        update(Delivery).where(Delivery.id == delivery_id).values(**values).execution_options(synchronize_session=False)
     )
 
 

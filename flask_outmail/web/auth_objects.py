@@ -1,0 +1,286 @@
+"""Authentication objects: the list, and making, changing, testing and deleting one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from flask import Response, abort, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from sqlalchemy import func, select
+
+from .. import auth_objects as stored
+from .. import setups
+from ..auth_objects import PROVIDERS, Conflict, InUse, LimitReached, NotUnique
+from ..diagnosis import steps
+from ..diagnosis.it_request import it_request
+from ..errors import OutmailError
+from ..models import PRIMARY, AuthObject, Setup
+from ..proving import Trial, credential_checks
+from .auth_object_form import Entered, is_changed, read, show
+from .blueprint import actor, ago, engine, pages, tell
+from .forms import AuthObjectForm, csrf_refused, demand_csrf, number, wanted_action
+from .setup_form import plain_values_of, wanted_connection
+from .setup_saving import is_revision_proven, release
+from .trials import Run, refuse, stream
+
+
+@dataclass
+class Page:
+    """All that the template of one authentication object needs."""
+
+    form: AuthObjectForm
+    row: AuthObject | None = None
+    problems: dict[str, str] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
+    used_by: list[Setup] = field(default_factory=list)
+    conflict: str = ""
+    would_stop_mail: bool = False
+    csrf_failed: bool = False
+    limit_reached: int = 0
+
+    def render(self, status: int = 200) -> ResponseReturnValue:
+        clouds = engine().environment.clouds
+        self.form.provider.choices = list(PROVIDERS.items())
+        self.form.cloud.choices = [(cloud.name, cloud.label) for cloud in clouds.values()]
+        context: dict[str, Any] = {
+            "page": self,
+            "form": self.form,
+            "row": self.row,
+            "clouds": clouds,
+            "cloud": clouds.get(self.form.cloud.data or "global"),
+            "returns_to_setup": _returns_to_setup(),
+            "connection": wanted_connection(),
+        }
+        return render_template("outmail/auth_object.html", **context), status
+
+
+def _returns_to_setup() -> bool:
+    # A word, not an address: nobody can be sent elsewhere with it.
+    return request.args.get("next") == "setup"
+
+
+@pages.get("/auth-objects/", endpoint="auth_objects")
+def list_auth_objects() -> ResponseReturnValue:
+    found = engine()
+    with found.database.session() as database:
+        rows = stored.by_expiry(database)
+        in_use = stored.usage(database)
+    request_text = it_request(service="microsoft365_graph", mailbox="", app_name=found.app.name)
+    return render_template(
+        "outmail/auth_objects.html",
+        rows=rows,
+        in_use=in_use,
+        providers=PROVIDERS,
+        clouds=found.environment.clouds,
+        limit=found.settings.auth_objects_max,
+        request_text=request_text,
+    )
+
+
+@pages.route("/auth-objects/new", methods=["GET", "POST"])
+def new_auth_object() -> ResponseReturnValue:
+    limit = _limit_reached()
+    if request.method == "GET":
+        form = AuthObjectForm(formdata=None)
+        form.provider.data, form.cloud.data = next(iter(PROVIDERS)), "global"
+        form.expiry_applies_to.data = "client secret"
+        return Page(form, limit_reached=limit).render()
+    page, entered = _entered(None)
+    page.limit_reached = limit
+    if page.csrf_failed:
+        return page.render(400)
+    if page.problems:
+        return page.render(422)
+    if wanted_action() == "test":
+        page.runs = [_run(entered).finish()]
+        return page.render()
+    found = engine()
+    with found.database.session() as database:
+        try:
+            row = stored.create(
+                database, entered.draft, found.vault, by=actor(), limit=found.settings.auth_objects_max
+            )
+            database.commit()
+        except LimitReached:
+            page.problems["name"] = f"There are already {found.settings.auth_objects_max}, which is the limit."
+            return page.render(422)
+        except NotUnique as exc:
+            page.problems["name"] = f"{exc}."
+            return page.render(422)
+    tell(f"“{row.name}” is stored.")
+    if _returns_to_setup():
+        connection = wanted_connection()
+        return redirect(url_for(".setup", auth_object=row.id, connection=None if connection == PRIMARY else connection))
+    return redirect(url_for(".auth_objects"))
+
+
+def _limit_reached() -> int:
+    """The limit, when it is reached; else 0."""
+    found = engine()
+    with found.database.session() as database:
+        count = database.scalar(select(func.count(AuthObject.id))) or 0
+    return found.settings.auth_objects_max if count >= found.settings.auth_objects_max else 0
+
+
+@pages.route("/auth-objects/<int:object_id>", methods=["GET", "POST"])
+def auth_object(object_id: int) -> ResponseReturnValue:
+    row, used_by = _wanted(object_id)
+    if request.method == "GET":
+        form = AuthObjectForm(formdata=None)
+        show(form, row)
+        return Page(form, row, used_by=used_by).render()
+    page, entered = _entered(row)
+    page.used_by = used_by
+    if page.csrf_failed:
+        return page.render(400)
+    if page.problems:
+        return page.render(422)
+    if wanted_action() == "test":
+        page.runs = [_run(entered).finish()]
+        return page.render()
+    proven: list[str] = []
+    is_new = is_changed(entered, row, engine())
+    if is_new:
+        page.runs, proven, broken = _try_with_setups(entered, used_by)
+        if broken and wanted_action() != "save_anyway":
+            page.would_stop_mail = True
+            return page.render(422)
+        page.runs = []
+    unproven = [setup.connection for setup in used_by if is_new and setup.connection not in proven]
+    return _change(page, row, entered, proven, unproven)
+
+
+def _wanted(object_id: int) -> tuple[AuthObject, list[Setup]]:
+    with engine().database.session() as database:
+        row = database.get(AuthObject, object_id)
+        if row is None:
+            abort(404)
+        return row, setups.using(database, row)
+
+
+def _entered(row: AuthObject | None) -> tuple[Page, Entered]:
+    form = AuthObjectForm()
+    form.validate()
+    entered = read(form, row, engine())
+    page = Page(form, row, entered.problems, entered.warnings, csrf_failed=csrf_refused(form))
+    return page, entered
+
+
+def _try_with_setups(entered: Entered, used_by: list[Setup]) -> tuple[list[Run], list[str], bool]:
+    """Tests the setups in use with the new credential.
+
+    Returns the runs, the connections that passed, and whether one that is proven now would stop.
+    """
+    found, runs, proven, broken = engine(), [], [], False
+    for setup in used_by:
+        try:
+            values = replace(setups.values_of(setup, found.vault), credential=entered.credential)
+        except OutmailError:
+            # The old secret cannot be read; the rest of the setup can.
+            values = replace(plain_values_of(setup), credential=entered.credential)
+        trial = Trial(found, values, setup.connection, actor())
+
+        def conclude(run: Run, trial: Trial = trial) -> None:
+            run.passed, run.proof_id = trial.passed, trial.proof_id
+
+        run = Run(trial.titles, trial.steps, conclude, heading=f"Connection “{setup.connection}” with the new values")
+        runs.append(run.finish())
+        if run.passed:
+            proven.append(setup.connection)
+        elif is_revision_proven(found, setup):
+            broken = True
+    return runs, proven, broken
+
+
+def _change(
+    page: Page, row: AuthObject, entered: Entered, proven: list[str], unproven: list[str]
+) -> ResponseReturnValue:
+    found, version = engine(), number(page.form.version.data)
+    conflict_by = None
+    with found.database.session() as database:
+        try:
+            changed = stored.edit(
+                database, database.get_one(AuthObject, row.id), entered.draft, found.vault, by=actor(), version=version
+            )
+        except NotUnique as exc:
+            page.problems["name"] = f"{exc}."
+        except Conflict as exc:
+            conflict_by = exc.by or "Somebody"
+        else:
+            for setup in setups.using(database, changed):
+                if setup.connection in proven:
+                    setups.mark_verified(setup, setups.values_of(setup, found.vault).fingerprint(), by=actor())
+            database.commit()
+    if page.problems or conflict_by:
+        # What was read before is no longer true, or was rolled back.
+        page.row, page.used_by = _wanted(row.id)
+        if not conflict_by:
+            return page.render(422)
+        page.conflict = f"{conflict_by} saved a change {ago(page.row.updated_at)}."
+        return page.render(409)
+    found.look_again()
+    tell(f"“{entered.draft.name}” is saved.")
+    for connection in proven:
+        released = release(found, connection)
+        tell(f"Connection “{connection}” was tested with the new values and works. {released}".strip())
+    for connection in unproven:
+        tell(f"Connection “{connection}” is not proven with the new values: its mail is held.", "warning")
+    return redirect(url_for(".auth_objects"))
+
+
+@pages.post("/auth-objects/new/test")
+def stream_new_auth_object_test() -> Response:
+    return _stream_test(None)
+
+
+@pages.post("/auth-objects/<int:object_id>/test")
+def stream_auth_object_test(object_id: int) -> Response:
+    return _stream_test(_wanted(object_id)[0])
+
+
+def _stream_test(row: AuthObject | None) -> Response:
+    page, entered = _entered(row)
+    if page.csrf_failed:
+        return refuse("This page was open too long. Reload it and test again.", status=400)
+    # A test needs no name.
+    problems = {name: sentence for name, sentence in page.problems.items() if name != "name"}
+    if problems:
+        return refuse("Nothing was tested: the form needs attention.", problems, status=422)
+    return stream(_run(entered))
+
+
+def _run(entered: Entered) -> Run:
+    checks = credential_checks(engine(), entered.credential)
+
+    def conclude(run: Run) -> None:
+        run.passed = steps.passed(run.done)
+
+    return Run(
+        [(check.key, check.title) for check in checks], lambda: steps.run(checks), conclude, kind="auth_object"
+    )
+
+
+@pages.route("/auth-objects/<int:object_id>/delete", methods=["GET", "POST"])
+def delete_auth_object(object_id: int) -> ResponseReturnValue:
+    found = engine()
+    status = 200
+    if request.method == "POST":
+        demand_csrf()
+        with found.database.session() as database:
+            row = database.get(AuthObject, object_id) or abort(404)
+            name = row.name
+            try:
+                stored.delete(database, row)
+                database.commit()
+            except InUse:
+                status = 409
+            else:
+                found.look_again()
+                tell(f"“{name}” is deleted.")
+                return redirect(url_for(".auth_objects"))
+    with found.database.session() as database:
+        row = database.get(AuthObject, object_id) or abort(404)
+        users = stored.users(database, row)
+    return render_template("outmail/auth_object_delete.html", row=row, users=users), status

@@ -1,0 +1,73 @@
+"""The blueprint that all views hang on, and the few things every view needs."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any
+
+from flask import Blueprint, session
+
+from ..engine import Engine
+from ..extension import engine_of_current_app
+from ..models import utc_now
+
+pages = Blueprint("outmail", __name__, template_folder="templates", static_folder="static")
+
+#: Our own place in the session. Flask's flash() would show each message twice inside a base template that shows
+#: flashed messages itself.
+_NOTICES = "_outmail_notices"
+
+
+def engine() -> Engine:
+    return engine_of_current_app()
+
+
+def actor() -> str:
+    """Who acts, as it is written into the history."""
+    return engine().access.actor_name()
+
+
+def tell(text: str, kind: str = "good") -> None:
+    """Leaves a sentence for the next page. `kind` is good, warning or bad."""
+    session[_NOTICES] = [*session.get(_NOTICES, []), [kind, text]]
+
+
+def notices() -> list[tuple[str, str]]:
+    """The sentences left for this page; each is given once."""
+    return [(str(kind), str(text)) for kind, text in session.pop(_NOTICES, [])] if _NOTICES in session else []
+
+
+def ago(moment: datetime) -> str:
+    """How long ago a moment was, for reading: "4 minutes ago"."""
+    seconds = max(0, int((utc_now() - moment).total_seconds()))
+    for size, word in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = seconds // size
+            return f"{count} {word}{'' if count == 1 else 's'} ago"
+    return "just now"
+
+
+def days_until(day: date) -> int:
+    return (day - utc_now().date()).days
+
+
+def expiry_level(day: date | None) -> str:
+    """How near the end of a credential is: "", "warning" (a month or less) or "bad" (past)."""
+    if day is None:
+        return ""
+    left = days_until(day)
+    return "bad" if left < 0 else "warning" if left <= 30 else ""
+
+
+def expiry_words(day: date) -> str:
+    """"in 143 days", "today" or "12 days ago"."""
+    left = days_until(day)
+    if left == 0:
+        return "today"
+    days = f"{abs(left)} day{'' if abs(left) == 1 else 's'}"
+    return f"in {days}" if left > 0 else f"{days} ago"
+
+
+def helpers() -> dict[str, Any]:
+    """What templates may call."""
+    return {"ago": ago, "expiry_words": expiry_words, "expiry_level": expiry_level, "notices": notices}

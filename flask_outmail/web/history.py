@@ -1,0 +1,117 @@
+"""Every revision of a setup: who, when, what changed; and the way back to one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import abort, redirect, render_template, url_for
+from flask.typing import ResponseReturnValue
+from sqlalchemy.orm import Session
+
+from .. import setups
+from ..auth_objects import Conflict
+from ..errors import SecretUnreadable
+from ..models import PRIMARY, Setup
+from ..setups import Change
+from .blueprint import actor, ago, engine, pages, tell
+from .forms import ActionForm, demand_csrf, number, wanted_action
+from .setup_form import Known, known_of, wanted_connection
+from .setup_saving import is_revision_proven, release
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One revision as the page shows it."""
+
+    row: Setup
+    changes: list[Change]
+    is_active: bool
+    is_proven: bool
+
+
+@pages.get("/history")
+def history() -> ResponseReturnValue:
+    connection, found = wanted_connection(), engine()
+    with found.database.session() as database:
+        known = known_of(found, database, connection)
+        rows = list(setups.history(database, connection))
+        entries = [
+            Entry(
+                row,
+                setups.changes(before, row),
+                known.active is not None and row.id == known.active.id,
+                is_revision_proven(found, row),
+            )
+            for row, before in zip(rows, [*rows[1:], None], strict=True)
+        ]
+    return render_template("outmail/history.html", entries=entries, known=known, form=ActionForm())
+
+
+@pages.post("/history/<int:setup_id>/restore")
+def restore_revision(setup_id: int) -> ResponseReturnValue:
+    """The values of an old revision as a new one."""
+    demand_csrf()
+    found = engine()
+    with found.database.session() as database:
+        old, known = _wanted(database, setup_id)
+        try:
+            row = setups.restore(
+                database, old, found.vault, by=actor(), seen_revision=number(ActionForm().revision.data)
+            )
+        except Conflict as exc:
+            newest = setups.latest(database, known.connection)
+            when = ago(newest.created_at) if newest else "meanwhile"
+            tell(f"{exc.by or 'Somebody'} saved a change {when}. Nothing was restored; look again.", "bad")
+            return redirect(_back(known.connection))
+        except SecretUnreadable:
+            tell("This revision cannot be restored: its secret cannot be read with the present keys.", "bad")
+            return redirect(_back(known.connection))
+        proven = is_revision_proven(found, row)
+        into_use = proven or not known.in_use_verified
+        if into_use:
+            setups.activate(row, by=actor())
+        database.commit()
+    told = f"Revision {old.revision} is restored as revision {row.revision}."
+    if not into_use:
+        tell(f"{told} It is not proven, so {known.in_use} stays in use. Test it in Set-up.", "warning")
+        return redirect(_back(known.connection))
+    return _in_use(known.connection, told, proven)
+
+
+@pages.post("/history/<int:setup_id>/use")
+def use_revision(setup_id: int) -> ResponseReturnValue:
+    """Puts a saved revision into use; asks first when that would stop mail that flows."""
+    demand_csrf()
+    found = engine()
+    with found.database.session() as database:
+        row, known = _wanted(database, setup_id)
+        proven = is_revision_proven(found, row)
+        if not proven and known.in_use_verified and wanted_action() != "use_anyway":
+            return render_template("outmail/history_use.html", row=row, known=known, form=ActionForm()), 422
+        setups.activate(row, by=actor())
+        database.commit()
+    return _in_use(known.connection, f"Revision {row.revision} is in use.", proven)
+
+
+def _wanted(database: Session, setup_id: int) -> tuple[Setup, Known]:
+    row = database.get(Setup, setup_id)
+    if row is None:
+        abort(404)
+    return row, known_of(engine(), database, row.connection)
+
+
+def _in_use(connection: str, told: str, proven: bool) -> ResponseReturnValue:
+    found = engine()
+    found.look_again()
+    if proven:
+        tell(f"{told} Mail is sent with these settings.")
+        released = release(found, connection)
+        if released:
+            tell(released)
+    else:
+        tell(f"{told} It is not proven, so mail is held until a test passes. Nothing is lost.", "warning")
+    return redirect(_back(connection))
+
+
+def _back(connection: str) -> str:
+    return url_for(".history", connection=None if connection == PRIMARY else connection)

@@ -1,0 +1,295 @@
+"""The outbound mail setup: choose, fill in, test, save."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Response, redirect, render_template, request, session, url_for
+from flask.typing import ResponseReturnValue
+
+from .. import services
+from ..auth_objects import Conflict
+from ..diagnosis.it_request import it_request
+from ..errors import InvalidMessage
+from ..message import Address
+from ..models import PRIMARY
+from ..proving import Trial
+from ..settings import SetupValues
+from .blueprint import actor, ago, engine, pages, tell
+from .forms import SetupForm, csrf_refused, number, wanted_action
+from .setup_form import (
+    Entered,
+    Known,
+    filled_by,
+    known_of,
+    plain_values_of,
+    read,
+    service_named,
+    show,
+    wanted_connection,
+    warnings,
+)
+from .setup_saving import WouldStopMail, release, save
+from .trials import Run, refuse, stream
+
+#: What was typed, without secrets, while a new authentication object is made on another page.
+_TYPED = "_outmail_typed"
+_KEPT = ("service", "host", "port", "tls", "username", "from_address", "from_name", "failure_alerts_to", "shown_service")
+
+
+@dataclass
+class Page:
+    """All that the template of the page needs."""
+
+    form: SetupForm
+    known: Known
+    problems: dict[str, str] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=dict)
+    run: Run | None = None
+    conflict: str = ""
+    would_stop_mail: bool = False
+    csrf_failed: bool = False
+    is_chosen: bool = False
+
+    def render(self, status: int = 200) -> ResponseReturnValue:
+        found = engine()
+        service = service_named(self.form.service.data)
+        context: dict[str, Any] = {
+            "page": self,
+            "form": self.form,
+            "known": self.known,
+            "services": services.services(),
+            "locked": service.locked if service is not None and self.is_chosen else frozenset(),
+            "fills": self._fills(),
+            "clouds": found.environment.clouds,
+            "requests": _it_requests(self.form.username.data or ""),
+        }
+        return render_template("outmail/setup.html", **context), status
+
+    def _fills(self) -> dict[str, dict[str, Any]]:
+        """What each service fills in for each authentication object ("" for none): read by the script."""
+        found = engine()
+        return {
+            str(row.id if row else ""): {
+                service.name: {**filled_by(service, row, found), "locked": sorted(service.locked)}
+                for service in services.services()
+            }
+            for row in (None, *self.known.objects)
+        }
+
+
+def _it_requests(mailbox: str) -> dict[str, tuple[str, str]]:
+    """The request for the IT department, for each service that needs their help."""
+    texts = {}
+    for service in services.services():
+        try:
+            texts[service.name] = (service.label, it_request(service=service.name, mailbox=mailbox, app_name=_app_name()))
+        except ValueError:
+            continue
+    return texts
+
+
+def _app_name() -> str:
+    return engine().app.name
+
+
+def _know(connection: str) -> Known:
+    found = engine()
+    if found.settings.setup is not None and connection == PRIMARY and not found.database:
+        return known_of(found, None, connection)
+    with found.database.session() as database:
+        return known_of(found, database, connection)
+
+
+@pages.get("/setup")
+def setup() -> ResponseReturnValue:
+    known = _know(wanted_connection())
+    form = SetupForm(formdata=None)
+    form.service.data = services.services()[0].name
+    form.tls.data = "starttls"
+    page = Page(form, known)
+    newest_object = known.newest.auth_object_id if known.newest else None
+    if known.stored is not None:
+        values = _completed(known.stored)
+        show(form, values, newest_object)
+        page.is_chosen, page.warnings = True, warnings(values)
+        # On opening, a stored password is no missing one.
+        page.warnings.pop("password", None)
+    elif known.newest is not None:
+        show(form, plain_values_of(known.newest), newest_object)
+        page.is_chosen = True
+    _restore_typed(page)
+    return page.render()
+
+
+def _completed(values: SetupValues) -> SetupValues:
+    service = service_named(values.service)
+    return service.complete(values, engine().environment) if service is not None else values
+
+
+def _restore_typed(page: Page) -> None:
+    """Back from making an authentication object: what had been typed is there again, and the new object is chosen."""
+    chosen = number(request.args.get("auth_object"))
+    if not chosen or chosen not in {row.id for row in page.known.objects}:
+        return
+    typed = session.pop(_TYPED, {})
+    for name, value in typed.items():
+        if name in _KEPT:
+            page.form[name].data = value
+    page.form.auth_object.data = str(chosen)
+    service = service_named(page.form.service.data)
+    row = next(row for row in page.known.objects if row.id == chosen)
+    if service is not None and service.needs_auth_object:
+        filled = filled_by(service, row, engine())
+        for name in service.locked:
+            page.form[name].data = str(filled[name])
+        page.is_chosen = bool(typed) or page.is_chosen
+
+
+@pages.post("/setup")
+def submit_setup() -> ResponseReturnValue:
+    connection, form, action = wanted_connection(), SetupForm(), wanted_action()
+    form.validate()
+    if csrf_refused(form):
+        return Page(form, _know(connection), csrf_failed=True, is_chosen=True).render(400)
+    if action == "new_auth_object":
+        session[_TYPED] = {name: str(form[name].data or "")[:320] for name in _KEPT}
+        return redirect(url_for(".new_auth_object", next="setup", connection=connection))
+    known = _know(connection)
+    if known.locked_by:
+        return _submit_locked(form, known, action)
+    with engine().database.session() as database:
+        entered = read(form, known, engine(), database)
+    show(form, entered.values, entered.auth_object.id if entered.auth_object else None)
+    page = Page(form, known, entered.problems, entered.warnings, is_chosen=True)
+    if action == "choose":
+        page.problems = {}
+        return page.render()
+    if action == "test":
+        return _test(page, entered)
+    if page.problems:
+        return page.render(422)
+    return _save(page, entered, action)
+
+
+def _submit_locked(form: SetupForm, known: Known, action: str) -> ResponseReturnValue:
+    assert known.stored is not None  # noqa: S101 -- what locks the page is a setup
+    values = _completed(known.stored)
+    test_to, problem = form.test_message_to.data or "", _address_problem(form.test_message_to.data or "")
+    show(form, values, None)
+    page = Page(form, known, warnings=warnings(values), is_chosen=True)
+    if action != "test":
+        page.problems = {"service": f"These settings are set by {known.locked_by} and can be changed only there."}
+        return page.render(409)
+    if problem:
+        page.problems = {"test_message_to": problem}
+        return page.render(422)
+    page.run = _run(known, values, test_to).finish()
+    return page.render()
+
+
+def _test(page: Page, entered: Entered) -> ResponseReturnValue:
+    _check_test_address(page.form, page.problems)
+    if page.problems:
+        return page.render(422)
+    page.run = _run(page.known, entered.values, page.form.test_message_to.data or "").finish()
+    page.form.proof.data = page.run.proof_id
+    # A passed test may have put the setup in use right.
+    page.known = _know(page.known.connection)
+    return page.render()
+
+
+@pages.post("/setup/test")
+def stream_setup_test() -> Response:
+    """The same test for the script on the page: each step is sent as it ends."""
+    connection, form = wanted_connection(), SetupForm()
+    form.validate()
+    if csrf_refused(form):
+        return refuse("This page was open too long. Reload it and test again.", status=400)
+    known = _know(connection)
+    if known.locked_by and known.stored is not None:
+        values, problems = _completed(known.stored), {}
+    else:
+        with engine().database.session() as database:
+            entered = read(form, known, engine(), database)
+        values, problems = entered.values, entered.problems
+    _check_test_address(form, problems)
+    if problems:
+        count = len(problems)
+        told = "Nothing was tested: " + ("1 field needs" if count == 1 else f"{count} fields need") + " attention."
+        return refuse(told, problems, status=422)
+    return stream(_run(known, values, form.test_message_to.data or ""))
+
+
+def _run(known: Known, values: SetupValues, test_to: str) -> Run:
+    trial = Trial(engine(), values, known.connection, actor(), test_to)
+
+    def conclude(run: Run) -> None:
+        run.passed, run.proof_id = trial.passed, trial.proof_id
+        if trial.passed and known.active is not None and not known.in_use_verified:
+            # When the values are those in use, this test is what the held messages were waiting for.
+            run.note = release(engine(), known.connection)
+
+    return Run(trial.titles, trial.steps, conclude, transcript=trial.transcript)
+
+
+def _check_test_address(form: SetupForm, problems: dict[str, str]) -> None:
+    problem = _address_problem(form.test_message_to.data or "")
+    if problem:
+        problems["test_message_to"] = problem
+
+
+def _address_problem(text: str) -> str:
+    try:
+        if text:
+            Address("", text).check("address")
+    except InvalidMessage:
+        return "This is not an email address. It has the form name@example.com."
+    return ""
+
+
+def _save(page: Page, entered: Entered, action: str) -> ResponseReturnValue:
+    found, known = engine(), page.known
+    with found.database.session() as database:
+        try:
+            saved = save(
+                found,
+                database,
+                known,
+                entered.values,
+                entered.auth_object,
+                action=action,
+                by=actor(),
+                seen_revision=number(page.form.revision.data),
+            )
+        except WouldStopMail:
+            page.would_stop_mail = True
+            return page.render(422)
+        except Conflict as exc:
+            who = exc.by or "Somebody"
+        else:
+            _tell_saved(saved.revision, saved.is_in_use, saved.is_proven, known)
+            return redirect(url_for(".setup", connection=_in_address(known.connection)))
+    page.known = _know(known.connection)
+    when = ago(page.known.newest.created_at) if page.known.newest else "meanwhile"
+    page.conflict = f"{who} saved a change {when}."
+    return page.render(409)
+
+
+def _tell_saved(revision: int, is_in_use: bool, is_proven: bool, known: Known) -> None:
+    if not is_in_use:
+        stays = f"{known.in_use[0].upper()}{known.in_use[1:]} stays in use." if known.in_use else "Nothing is in use yet."
+        tell(f"Saved as a draft, revision {revision}. {stays}")
+    elif is_proven:
+        tell("Saved. Mail is sent with these settings.")
+        released = release(engine(), known.connection)
+        if released:
+            tell(released)
+    else:
+        told = "Saved. These settings are not proven yet, so mail is held until a test passes. Nothing is lost."
+        tell(told, "warning")
+
+
+def _in_address(connection: str) -> str | None:
+    return None if connection == PRIMARY else connection

@@ -1,0 +1,102 @@
+"""Saving a setup: what was proven goes into use, and what was not never replaces by accident what works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from .. import setups
+from ..engine import Engine
+from ..errors import OutmailError
+from ..models import AuthObject, Setup
+from ..settings import SetupValues
+from .setup_form import Known
+
+#: How long a page may take to hand over what was held; the rest leaves later.
+RELEASE_BUDGET_S = 5.0
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What became of a revision. `is_proven`: a test passed for exactly its values."""
+
+    revision: int
+    is_in_use: bool
+    is_proven: bool
+
+
+class WouldStopMail(Exception):
+    """The values are not proven, and something proven carries mail now; nothing was saved."""
+
+
+def save(
+    engine: Engine,
+    session: Session,
+    known: Known,
+    values: SetupValues,
+    auth_object: AuthObject | None,
+    *,
+    action: str,
+    by: str,
+    seen_revision: int,
+) -> Saved:
+    """Saves the values as a new revision and, unless `action` is "save_draft", puts it into use. Commits.
+
+    Raises:
+        WouldStopMail: see there; with the action "save_anyway" it is done all the same.
+        Conflict: somebody else saved in the meantime; nothing was saved.
+    """
+    proven = is_proven(engine, session, known, values)
+    into_use = action != "save_draft"
+    if into_use and not proven and known.in_use_verified and action != "save_anyway":
+        raise WouldStopMail
+    row = setups.save(
+        session,
+        values,
+        engine.vault,
+        by=by,
+        seen_revision=seen_revision,
+        connection=known.connection,
+        auth_object=auth_object,
+    )
+    if proven:
+        setups.mark_verified(row, values.fingerprint(), by=by)
+    if into_use:
+        setups.activate(row, by=by)
+    session.commit()
+    engine.look_again()
+    return Saved(row.revision, into_use, proven)
+
+
+def is_proven(engine: Engine, session: Session, known: Known, values: SetupValues) -> bool:
+    """Whether a recent test passed for these values, or what is in use and verified is the same but for its names."""
+    if setups.is_proven(session, values, valid_s=engine.settings.test_valid_s):
+        return True
+    return known.active is not None and setups.is_verified(known.active, values)
+
+
+def is_revision_proven(engine: Engine, row: Setup) -> bool:
+    """Whether a test passed for exactly what this revision says today; false when it cannot be read."""
+    try:
+        return setups.is_verified(row, setups.values_of(row, engine.vault))
+    except OutmailError:
+        return False
+
+
+def release(engine: Engine, connection: str) -> str:
+    """Lets held messages go, for a short while; returns a sentence about it, or "" when there were none."""
+    try:
+        accepted, refused = engine.release(connection, budget_s=RELEASE_BUDGET_S)
+    except OutmailError as exc:
+        return f"Held messages could not be handed over: {exc}."
+    told = []
+    if accepted:
+        told.append(f"{_messages(accepted)} that had been held: accepted.")
+    if refused:
+        told.append(f"{_messages(refused)} that had been held: not accepted; see Deliveries.")
+    return " ".join(told)
+
+
+def _messages(count: int) -> str:
+    return "1 message" if count == 1 else f"{count} messages"

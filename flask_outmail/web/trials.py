@@ -1,0 +1,111 @@
+"""A test on a page: run at once and shown whole, or streamed so that its steps fill in as they happen."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Response, render_template, stream_with_context
+
+from ..diagnosis.steps import Step
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Run:
+    """One test: `titles` are known before it runs, the rest afterwards.
+
+    `start` runs it step by step; `conclude` then sets `passed`, and `proof_id` and `note` if there are any. `kind`
+    chooses the words for what a test proves ("setup" or "auth_object"), `heading` tells several runs apart.
+    """
+
+    titles: Sequence[tuple[str, str]]
+    start: Callable[[], Iterator[Step]]
+    conclude: Callable[[Run], None]
+    kind: str = "setup"
+    heading: str = ""
+    transcript: Sequence[tuple[str, str]] = ()
+    done: list[Step] = field(default_factory=list)
+    passed: bool = False
+    proof_id: str = ""
+    note: str = ""
+    broke: bool = False
+
+    def steps(self) -> Iterator[Step]:
+        """Runs it. Touches the network. A fault of our own ends the run, and is told as one, not as a broken page."""
+        try:
+            for step in self.start():
+                self.done.append(step)
+                yield step
+        except Exception:
+            logger.exception("a test ended by a fault of this application")
+            self.broke = True
+            return
+        self.conclude(self)
+
+    def finish(self) -> Run:
+        for _ in self.steps():
+            pass
+        return self
+
+    @property
+    def elapsed_s(self) -> float:
+        return sum(step.elapsed_s for step in self.done)
+
+    @property
+    def failed_step(self) -> tuple[int, Step] | None:
+        found = [(number, step) for number, step in enumerate(self.done, 1) if step.state == "failed"]
+        return found[0] if found else None
+
+    @property
+    def warned_count(self) -> int:
+        return sum(step.state == "warning" for step in self.done)
+
+    @property
+    def proven_keys(self) -> set[str]:
+        return {step.key for step in self.done if step.state == "passed"}
+
+
+def stream(run: Run) -> Response:
+    """The run as lines of JSON: the titles, one line for each step as it ends, and the result."""
+
+    def lines() -> Iterator[str]:
+        yield _line({"titles": [title for _, title in run.titles]})
+        for number, step in enumerate(run.steps(), 1):
+            html = render_template("outmail/_step.html", step=step, number=number)
+            told = {"number": number, "key": step.key, "title": step.title, "state": step.state, "html": html}
+            yield _line(told)
+        yield _line(
+            {
+                "done": True,
+                "passed": run.passed,
+                "proof": run.proof_id,
+                "summary": render_template("outmail/_summary.html", run=run).strip(),
+                "html": render_template("outmail/_verdict.html", run=run),
+            }
+        )
+
+    return _answer(stream_with_context(lines()))
+
+
+def refuse(sentence: str, problems: Mapping[str, str] | None = None, *, status: int) -> Response:
+    """A test that cannot begin: the sentence, and what is wrong with which field."""
+    line = _line({"done": True, "passed": False, "proof": "", "summary": sentence, "errors": dict(problems or {})})
+    response = _answer([line])
+    response.status_code = status
+    return response
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value) + "\n"
+
+
+def _answer(lines: Any) -> Response:
+    response = Response(lines, mimetype="application/x-ndjson")
+    # A proxy that waits for the end would make all steps appear at once.
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
