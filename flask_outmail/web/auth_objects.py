@@ -19,7 +19,7 @@ from ..models import PRIMARY, AuthObject, Setup
 from ..proving import Trial, credential_checks
 from .auth_object_form import Entered, is_changed, read, show
 from .blueprint import actor, ago, engine, pages, tell
-from .forms import AuthObjectForm, csrf_refused, demand_csrf, number, wanted_action
+from .forms import ActionForm, AuthObjectForm, csrf_refused, demand_csrf, number, wanted_action
 from .setup_form import plain_values_of, wanted_connection
 from .setup_saving import is_revision_proven, release
 from .trials import Run, refuse, stream
@@ -283,4 +283,4 @@ def delete_auth_object(object_id: int) -> ResponseReturnValue:
     with found.database.session() as database:
         row = database.get(AuthObject, object_id) or abort(404)
         users = stored.users(database, row)
-    return render_template("outmail/auth_object_delete.html", row=row, users=users), status
+    return render_template("outmail/auth_object_delete.html", row=row, users=users, delete_form=ActionForm()), status

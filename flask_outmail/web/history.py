@@ -42,7 +42,7 @@ def history() -> ResponseReturnValue:
                 known.active is not None and row.id == known.active.id,
                 is_revision_proven(found, row),
             )
-            for row, before in zip(rows, [*rows[1:], None], strict=True)
+            for row, before in zip(rows, [*rows[1:], None], strict=False)
         ]
     return render_template("outmail/history.html", entries=entries, known=known, form=ActionForm())
 

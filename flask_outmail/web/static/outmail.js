@@ -1,0 +1,152 @@
+// Improves the forms; without it every button is a plain submit and does the same.
+(() => {
+  "use strict";
+
+  // After a reload with errors the summary is what comes first.
+  document.querySelector(".outmail [data-focus]")?.focus();
+
+  document.querySelectorAll(".outmail form[data-stream]").forEach((form) => {
+    if (form.dataset.fills && !("isLocked" in form.dataset)) followChoice(form);
+    form.addEventListener("submit", (event) => {
+      const button = event.submitter;
+      if (!button || button.value !== "test" || !window.fetch || !window.ReadableStream) return;
+      event.preventDefault();
+      runTest(form, form.querySelector("[data-test]"));
+    });
+  });
+
+  // What the chosen service fills in itself is shown at once, and cannot be typed over.
+  function followChoice(form) {
+    const fills = JSON.parse(form.dataset.fills);
+    const field = (name) => form.elements[name];
+    const typed = { host: null, port: null, tls: null };
+    let before = null;
+
+    function apply() {
+      const chosen = form.querySelector("input[name=service]:checked");
+      if (!chosen) return;
+      const filled = (fills[field("auth_object").value] || fills[""])[chosen.value];
+      if (!filled) return;
+      const locked = filled.locked;
+      for (const name of ["host", "port", "tls"]) {
+        const isLocked = locked.includes(name);
+        const wasLocked = before !== null && before.includes(name);
+        if (isLocked && !wasLocked && typed[name] === null) typed[name] = field(name).value;
+        if (isLocked) field(name).value = String(filled[name] || "");
+        else if (wasLocked) { field(name).value = typed[name] || (name === "tls" ? "starttls" : ""); typed[name] = null; }
+      }
+      if (!locked.includes("port") && !field("port").value && filled.port) field("port").value = String(filled.port);
+      for (const name of ["host", "port"]) field(name).readOnly = locked.includes(name);
+      form.querySelectorAll("input[name=tls]").forEach((radio) => { radio.disabled = locked.includes("tls"); });
+      form.querySelector("[data-tls-locked]").hidden = !locked.includes("tls");
+      const needsObject = chosen.dataset.needsObject === "yes";
+      form.querySelector("[data-objects]").hidden = !needsObject;
+      form.querySelector("[data-password]").hidden = needsObject;
+      form.querySelector("[data-field=username] [data-label]").textContent = needsObject ? "Username (mailbox to send as)" : "Username";
+      field("shown_service").value = chosen.value;
+      before = locked;
+    }
+
+    form.addEventListener("change", (event) => {
+      if (event.target.name === "service" || event.target.name === "auth_object") {
+        if (event.target.name === "service" && before && !before.includes("port")) field("port").value = "";
+        apply();
+      }
+    });
+    apply();
+  }
+
+  async function runTest(form, button) {
+    const live = form.querySelector("[data-live]");
+    const result = form.querySelector("[data-result]");
+    const cancel = form.querySelector("[data-cancel]");
+    const stop = new AbortController();
+    if (button.getAttribute("aria-busy") === "true") return;
+    button.setAttribute("aria-busy", "true");
+    cancel.hidden = false;
+    cancel.onclick = () => stop.abort();
+    clearErrors(form);
+    live.textContent = "Testing…";
+    const list = document.createElement("ol");
+    list.className = "om-steps";
+    result.replaceChildren(list);
+    try {
+      const body = new FormData(form);
+      const response = await fetch(form.dataset.stream, { method: "POST", body, signal: stop.signal, headers: { Accept: "application/x-ndjson" } });
+      if (!response.body || !(response.headers.get("Content-Type") || "").includes("ndjson")) throw new Error("unexpected answer");
+      for await (const told of lines(response.body)) show(told, form, list, result, live);
+    } catch (error) {
+      live.textContent = stop.signal.aborted ? "Cancelled." : "The test could not be run: the application did not answer as expected. Reload the page and try again.";
+    } finally {
+      button.removeAttribute("aria-busy");
+      cancel.hidden = true;
+    }
+  }
+
+  async function* lines(body) {
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      const parts = (rest + value).split("\n");
+      rest = parts.pop();
+      for (const part of parts) if (part.trim()) yield JSON.parse(part);
+    }
+  }
+
+  function show(told, form, list, result, live) {
+    if (told.titles) {
+      for (const title of told.titles) {
+        const item = document.createElement("li");
+        item.className = "om-step om-is-waiting";
+        item.textContent = `… ${title}`;
+        list.append(item);
+      }
+    } else if (told.number) {
+      const template = document.createElement("template");
+      template.innerHTML = told.html;  // rendered by our own server, everything in it escaped there
+      const item = template.content.firstElementChild;
+      const waiting = list.children[told.number - 1];
+      if (waiting) waiting.replaceWith(item); else list.append(item);
+      const words = { passed: "passed", warning: "passed, look at it", failed: "did not pass" }[told.state];
+      if (words) live.textContent = `${told.title}: ${words}`;
+    } else if (told.done) {
+      live.textContent = told.summary;
+      if (told.html) {
+        const template = document.createElement("template");
+        template.innerHTML = told.html;
+        result.append(template.content);
+      }
+      const proof = form.elements["proof"];
+      if (proof) proof.value = told.proof || "";
+      for (const [name, sentence] of Object.entries(told.errors || {})) addError(form, name, sentence);
+      if (told.errors) list.remove();
+    }
+  }
+
+  function addError(form, name, sentence) {
+    const box = form.querySelector(`[data-field="${CSS.escape(name)}"]`) || document.getElementById(name);
+    if (!box) return;
+    const text = document.createElement("p");
+    text.className = "om-error";
+    text.id = `${name}-live-error`;
+    text.textContent = `✘ ${sentence}`;
+    box.append(text);
+    const input = document.getElementById(name);
+    if (!input) return;
+    input.setAttribute("aria-invalid", "true");
+    input.dataset.describedBefore = input.getAttribute("aria-describedby") || "";
+    input.setAttribute("aria-describedby", `${input.dataset.describedBefore} ${text.id}`.trim());
+  }
+
+  function clearErrors(form) {
+    form.querySelectorAll(".om-error").forEach((text) => text.remove());
+    form.querySelectorAll("[aria-invalid]").forEach((input) => {
+      input.removeAttribute("aria-invalid");
+      if (input.dataset.describedBefore !== undefined) input.setAttribute("aria-describedby", input.dataset.describedBefore);
+    });
+    form.querySelectorAll(".om-has-error").forEach((box) => box.classList.remove("om-has-error"));
+    document.querySelectorAll(".outmail .om-summary").forEach((box) => { if (!box.querySelector("button")) box.remove(); });
+  }
+})();
