@@ -376,6 +376,13 @@ LOCAL: tuple[Entry, ...] = (
         who="nobody",
     ),
     entry(
+        "secret_key_missing",
+        title="The application has no secret key",
+        meaning="Without `SECRET_KEY` no form of these pages can be protected, so none is shown.",
+        steps=("Set `SECRET_KEY` in the application's configuration to a long random text, and restart.",),
+        who="developer",
+    ),
+    entry(
         "not_entra",
         title="Something else answered in Microsoft's place",
         meaning="The answer is not one of its sign-in service; it may be the page of a proxy or a guest network.",

@@ -99,9 +99,7 @@ def new_auth_object() -> ResponseReturnValue:
     found = engine()
     with found.database.session() as database:
         try:
-            row = stored.create(
-                database, entered.draft, found.vault, by=actor(), limit=found.settings.auth_objects_max
-            )
+            row = stored.create(database, entered.draft, found.vault, by=actor(), limit=found.settings.auth_objects_max)
             database.commit()
         except LimitReached:
             page.problems["name"] = f"There are already {found.settings.auth_objects_max}, which is the limit."
@@ -257,9 +255,7 @@ def _run(entered: Entered) -> Run:
     def conclude(run: Run) -> None:
         run.passed = steps.passed(run.done)
 
-    return Run(
-        [(check.key, check.title) for check in checks], lambda: steps.run(checks), conclude, kind="auth_object"
-    )
+    return Run([(check.key, check.title) for check in checks], lambda: steps.run(checks), conclude, kind="auth_object")
 
 
 @pages.route("/auth-objects/<int:object_id>/delete", methods=["GET", "POST"])

@@ -60,7 +60,7 @@ def expiry_level(day: date | None) -> str:
 
 
 def expiry_words(day: date) -> str:
-    """"in 143 days", "today" or "12 days ago"."""
+    """ "in 143 days", "today" or "12 days ago"."""
     left = days_until(day)
     if left == 0:
         return "today"

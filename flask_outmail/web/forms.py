@@ -23,7 +23,6 @@ from wtforms import (
 from wtforms.validators import Length, Optional, ValidationError
 
 from ..auth_objects import DESCRIPTION_MAX_CHARS, NAME_MAX_CHARS
-from ..settings import TLS_CHOICES
 
 #: What pages elsewhere show in place of a stored password; here nobody means it as one.
 _PLACEHOLDER = re.compile(r"^[*•●∙·⬤]{3,}$")
@@ -104,7 +103,7 @@ class SetupForm(FlaskForm):  # type: ignore[misc]
     host = text_field("Host", 255)
     # Text, so that whatever was typed is still there beside the sentence that says what is wrong with it.
     port = text_field("Port", 10)
-    tls = RadioField("TLS", choices=[(one, one) for one in TLS_CHOICES], validate_choice=False)
+    tls = RadioField("TLS", validate_choice=False)
     tls_none_confirmed = BooleanField("Send the password unprotected all the same")
     username = text_field("Username", 320)
     password = secret_field("Password")
@@ -126,7 +125,9 @@ class AuthObjectForm(FlaskForm):  # type: ignore[misc]
     )
     provider = SelectField("Provider", validate_choice=False)
     # What pasting adds is taken away later (`auth_objects.cleaned`), so line ends are no error here.
-    tenant = StringField("Directory (tenant) ID", filters=[stripped], validators=[OneLine("\r\n\t"), LengthInWords(255)])
+    tenant = StringField(
+        "Directory (tenant) ID", filters=[stripped], validators=[OneLine("\r\n\t"), LengthInWords(255)]
+    )
     client_id = StringField(
         "Application (client) ID", filters=[stripped], validators=[OneLine("\r\n\t"), LengthInWords(64)]
     )

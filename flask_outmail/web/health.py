@@ -99,7 +99,9 @@ class Health:
     @property
     def issues(self) -> list[Issue]:
         found = [
-            Issue(one.code, "warning" if one.fault == "message" else "error", alerts.remedy_of(one).title, one.opened_at)
+            Issue(
+                one.code, "warning" if one.fault == "message" else "error", alerts.remedy_of(one).title, one.opened_at
+            )
             for one in self.incidents
         ]
         for line in self.lines:

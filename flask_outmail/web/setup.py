@@ -35,7 +35,17 @@ from .trials import Run, refuse, stream
 
 #: What was typed, without secrets, while a new authentication object is made on another page.
 _TYPED = "_outmail_typed"
-_KEPT = ("service", "host", "port", "tls", "username", "from_address", "from_name", "failure_alerts_to", "shown_service")
+_KEPT = (
+    "service",
+    "host",
+    "port",
+    "tls",
+    "username",
+    "from_address",
+    "from_name",
+    "failure_alerts_to",
+    "shown_service",
+)
 
 
 @dataclass
@@ -84,7 +94,10 @@ def _it_requests(mailbox: str) -> dict[str, tuple[str, str]]:
     texts = {}
     for service in services.services():
         try:
-            texts[service.name] = (service.label, it_request(service=service.name, mailbox=mailbox, app_name=_app_name()))
+            texts[service.name] = (
+                service.label,
+                it_request(service=service.name, mailbox=mailbox, app_name=_app_name()),
+            )
         except ValueError:
             continue
     return texts
@@ -279,7 +292,9 @@ def _save(page: Page, entered: Entered, action: str) -> ResponseReturnValue:
 
 def _tell_saved(revision: int, is_in_use: bool, is_proven: bool, known: Known) -> None:
     if not is_in_use:
-        stays = f"{known.in_use[0].upper()}{known.in_use[1:]} stays in use." if known.in_use else "Nothing is in use yet."
+        stays = (
+            f"{known.in_use[0].upper()}{known.in_use[1:]} stays in use." if known.in_use else "Nothing is in use yet."
+        )
         tell(f"Saved as a draft, revision {revision}. {stays}")
     elif is_proven:
         tell("Saved. Mail is sent with these settings.")

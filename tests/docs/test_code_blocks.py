@@ -39,7 +39,7 @@ def test_the_mail_service_of_the_guide_sends(make_app: MakeApp) -> None:
 
 def test_the_readmes_mail_is_accepted(make_app: MakeApp, simulator: Simulator) -> None:
     [block] = [block for block in blocks(ROOT / "README.md") if block.startswith("mail.send(subject=")]
-    app, mail = make_app(graph_setup(simulator))
+    _, mail = make_app(graph_setup(simulator))
     names: dict[str, Any] = {"mail": mail}
     exec(compile(block, "README", "exec"), names)  # noqa: S102 -- the documentation's own code
     assert simulator.delivered[0].recipient == "ann@example.com"

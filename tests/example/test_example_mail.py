@@ -10,7 +10,7 @@ from flask import Flask
 from example_app.extensions import db
 from example_app.mails import confirm, outcome_now
 from example_app.models import Order
-from flask_outmail.simulator import Simulator
+from flask_outmail.simulator import Fault, Simulator
 
 CLARA = "clara@reader.example"
 SERVICES = ["microsoft365_graph", "microsoft365_smtp", "smtp"]
@@ -36,7 +36,11 @@ def test_an_order_is_confirmed_with_all_its_parts(
     logo, receipt = mail.attachments
     assert (logo.content_type, logo.content_id.strip("<>"), logo.inline) == ("image/png", "logo", True)
     assert logo.content.startswith(b"\x89PNG")
-    assert (receipt.content_type, receipt.filename, receipt.inline) == ("application/pdf", "receipt-QP-00001.pdf", False)
+    assert (receipt.content_type, receipt.filename, receipt.inline) == (
+        "application/pdf",
+        "receipt-QP-00001.pdf",
+        False,
+    )
     assert receipt.content.startswith(b"%PDF-")
 
 
@@ -57,7 +61,7 @@ def test_a_mail_that_fails_does_not_lose_the_order(
 
 def test_an_answer_that_was_lost_is_told_as_such(make_shop: Any, visit: Any, setups: Any, simulator: Simulator) -> None:
     app = make_shop(setups["smtp"])
-    simulator.faults.add("smtp.data", drop="after")
+    simulator.faults.add(Fault(endpoint="smtp.dot", drop=True, happens=True))
     page = visit(app, "clara").order()
     assert "It may" in page.text
     assert "? unknown" in page.text

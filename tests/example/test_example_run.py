@@ -28,7 +28,7 @@ class Run:
     def __init__(self, *command: str) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         environment["PYTHONWARNINGS"] = "error"
-        self.process = subprocess.Popen(  # noqa: S603 -- our own program
+        self.process = subprocess.Popen(
             [sys.executable, *command],
             cwd=ROOT,
             env=environment,

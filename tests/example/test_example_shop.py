@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,13 @@ def test_a_stranger_is_led_to_the_login_and_back(make_shop: Any, visit: Any, pat
 
 @pytest.mark.parametrize(("name", "status"), [("clara", 403), ("admin", 200)])
 @pytest.mark.parametrize("path", ["/outmail/", "/simulator"])
-def test_only_an_administrator_may_see_to_the_mail(make_shop: Any, visit: Any, name: str, status: int, path: str) -> None:
+def test_only_an_administrator_may_see_to_the_mail(
+    make_shop: Any, visit: Any, name: str, status: int, path: str
+) -> None:
     answer = visit(make_shop(), name).open(path)
     assert answer.status_code == status
-    assert "Quill &amp; Page" in answer.text
+    # The door is shut in a layout of its own; whoever is let in stands in ours.
+    assert status == 403 or "Quill &amp; Page is an invented bookshop" in answer.text
 
 
 def test_the_links_to_the_mail_pages_are_there_for_an_administrator_alone(make_shop: Any, visit: Any) -> None:
@@ -132,7 +136,10 @@ def test_other_peoples_orders_do_not_exist(make_shop: Any, visit: Any) -> None:
     assert "QP-00001" not in clara.open("/orders").text
 
 
-@pytest.mark.parametrize("changes", [{"quantity": 0}, {"quantity": "many"}, {"email": "nobody"}, {"email": "a@b.example\r\nBcc: x@y.example"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"quantity": 0}, {"quantity": "many"}, {"email": "nobody"}, {"email": "a@b.example\r\nBcc: x@y.example"}],
+)
 def test_an_order_with_a_slip_is_not_taken(make_shop: Any, visit: Any, changes: dict[str, Any]) -> None:
     app = make_shop()
     fields = {"quantity": 1, "email": "clara@reader.example", **changes}
@@ -152,7 +159,7 @@ def test_a_second_start_keeps_the_users(make_shop: Any) -> None:
 
 def test_the_receipt_is_a_sound_pdf() -> None:
     order = Order(id=7, title=r"Of (parentheses) \ and €", price_cents=100, quantity=1)
-    order.ordered_on = __import__("datetime").date(2026, 11, 24)
+    order.ordered_on = date(2026, 11, 24)
     content = receipt_pdf(order)
     table = int(content.rsplit(b"startxref\n", 1)[1].split()[0])
     assert content[table:].startswith(b"xref\n")

@@ -66,6 +66,7 @@
     cancel.hidden = false;
     cancel.onclick = () => stop.abort();
     clearErrors(form);
+    live.classList.remove("om-hidden");
     live.textContent = "Testing…";
     const list = document.createElement("ol");
     list.className = "om-steps";
@@ -117,6 +118,7 @@
         const template = document.createElement("template");
         template.innerHTML = told.html;
         result.append(template.content);
+        live.classList.add("om-hidden");  // still spoken; the verdict shows the same words
       }
       const proof = form.elements["proof"];
       if (proof) proof.value = told.proof || "";

@@ -1,0 +1,115 @@
+"""An application with a database and the pages open, in the simulator's world."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from flask_outmail import Mail
+from flask_outmail.simulator import Simulator
+
+from ..conftest import MakeApp, engine_of
+
+
+@dataclass
+class Site:
+    """The pages as a browser without JavaScript uses them."""
+
+    app: Flask
+    mail: Mail
+    client: FlaskClient
+    simulator: Simulator
+
+    def get(self, path: str) -> TestResponse:
+        return self.client.get(f"/outmail{path}", follow_redirects=True)
+
+    def post(self, path: str, token_from: str = "", **fields: Any) -> TestResponse:
+        """Posts a form with its CSRF token, read from the page it stands on, and follows the redirect."""
+        page = self.get(token_from or path)
+        found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page.text)
+        token = {"csrf_token": found[1]} if found else {}
+        return self.client.post(f"/outmail{path}", data={**token, **fields}, follow_redirects=True)
+
+    def object_fields(self, **changes: Any) -> dict[str, Any]:
+        sim = self.simulator
+        return {
+            "name": "Contoso mailer",
+            "provider": "microsoft_client_credentials",
+            "tenant": sim.tenant,
+            "client_id": sim.client_id,
+            "client_secret": sim.client_secret,
+            "cloud": "simulator",
+            "expires_on": "2027-04-15",
+            **changes,
+        }
+
+    def graph_fields(self, **changes: Any) -> dict[str, Any]:
+        return {
+            "service": "microsoft365_graph",
+            "auth_object": "1",
+            "username": self.simulator.mailbox,
+            "from_name": "Contoso",
+            "failure_alerts_to": "ops@elsewhere.example",
+            **changes,
+        }
+
+    def smtp_fields(self, **changes: Any) -> dict[str, Any]:
+        sim = self.simulator
+        return {
+            "service": "smtp",
+            "host": sim.smtp_host,
+            "port": str(sim.smtp_port),
+            "tls": "starttls",
+            "username": sim.mailbox,
+            "password": sim.smtp_password,
+            "from_address": sim.mailbox,
+            "failure_alerts_to": "ops@elsewhere.example",
+            **changes,
+        }
+
+    def save(self, fields: dict[str, Any], action: str = "save", query: str = "") -> TestResponse:
+        """Saves the set-up as a person does: with the newest revision on the page."""
+        page = self.get(f"/setup{query}")
+        revision = re.search(r'name="revision" value="(\d+)"', page.text)
+        assert revision
+        return self.post(f"/setup{query}", **{"revision": revision[1], "action": action, **fields})
+
+    def save_tested(self, fields: dict[str, Any], query: str = "") -> TestResponse:
+        """Tests, then saves what has passed."""
+        self.save(fields, action="test", query=query)
+        return self.save(fields, query=query)
+
+    def test(self, fields: dict[str, Any]) -> TestResponse:
+        return self.save(fields, action="test")
+
+
+def titles(page: TestResponse) -> list[str]:
+    """The text of the page's headings of the first rank."""
+    found = re.findall(r"<h1.*?</h1>", page.text, re.DOTALL)
+    return [" ".join(re.sub(r"<[^>]+>", " ", one).split()) for one in found]
+
+
+@pytest.fixture
+def make_site(make_app: MakeApp, simulator: Simulator) -> Callable[..., Site]:
+    def make(**config: Any) -> Site:
+        app, mail = make_app(db=True, **config)
+        mail.access_control(lambda: True)
+        mail.actor(lambda: "anna")
+        return Site(app, mail, app.test_client(), simulator)
+
+    return make
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site]) -> Site:
+    return make_site()
+
+
+__all__ = ["Site", "engine_of", "titles"]

@@ -1,0 +1,159 @@
+"""The set-up page in a real Chromium, with JavaScript and without, at a desk and on a phone."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from werkzeug.serving import make_server
+
+from ..conftest import STRICT
+from .conftest import Site
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
+PAGES = ("", "setup", "auth-objects/", "auth-objects/new", "deliveries/", "alerts", "history")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM and not STRICT:
+        pytest.skip("there is no Chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def served(site: Site) -> Iterator[str]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = make_server("127.0.0.1", 0, site.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}/outmail"
+    server.shutdown()
+    thread.join(5)
+    server.server_close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    contexts = []
+
+    def make(**options: Any) -> Page:
+        context = browser.new_context(**options)
+        context.set_default_timeout(10_000)
+        contexts.append(context)
+        return context.new_page()
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+def create_object(page: Page, site: Site) -> None:
+    """From the set-up page and back to it, with the new object chosen."""
+    page.click("text=New authentication object…")
+    page.fill("#name", "Contoso mailer")
+    page.fill("#tenant", site.simulator.tenant)
+    page.fill("#client_id", site.simulator.client_id)
+    page.fill("#client_secret", site.simulator.client_secret)
+    page.select_option("#cloud", "simulator")
+    page.click("button:has-text('Save')")
+    page.wait_for_selector("text=is stored")
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["with JavaScript", "without JavaScript"])
+def test_an_administrator_sets_up_graph_proves_it_and_mail_flows(
+    site: Site, served: str, open_page: Callable[..., Page], javascript: bool
+) -> None:
+    page = open_page(java_script_enabled=javascript)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.goto(f"{served}/setup")
+    create_object(page, site)
+    page.fill("#username", site.simulator.mailbox)
+    page.fill("#test_message_to", "me@customers.example")
+    page.click("[data-test]")
+    page.wait_for_selector(".om-verdict")
+    assert "steps passed" in page.inner_text(".om-verdict")
+    assert page.locator(".om-is-passed").count() >= 10
+    if javascript:
+        assert page.evaluate("document.activeElement.hasAttribute('data-test')"), "the button keeps the focus"
+        assert page.input_value("#host") == "localhost" and page.locator("#host").get_attribute("readonly") is not None
+    page.click("text=Save and start sending")
+    page.wait_for_selector("text=Mail is sent with these settings")
+    assert [one.recipient for one in site.simulator.delivered] == ["me@customers.example"]
+    assert complaints == []
+
+
+def test_a_wrong_password_shows_its_step_and_its_remedy(
+    site: Site, served: str, open_page: Callable[..., Page]
+) -> None:
+    page = open_page()
+    page.goto(f"{served}/setup")
+    page.check("input[name=service][value=smtp]")
+    page.fill("#host", site.simulator.smtp_host)
+    page.fill("#port", str(site.simulator.smtp_port))
+    page.fill("#username", site.simulator.mailbox)
+    page.fill("#password", "wrong-password")
+    page.fill("#from_address", site.simulator.mailbox)
+    page.click("[data-test]")
+    page.wait_for_selector(".om-verdict")
+    failed = page.locator(".om-is-failed")
+    assert failed.count() == 1
+    assert "What to do" in failed.inner_text() and "535 5.7.3" in failed.inner_text()
+    assert page.input_value("#password") == "wrong-password", "what was typed stays until the page is left"
+    assert "wrong-password" not in page.inner_text("body")
+
+
+def test_changing_the_service_keeps_what_was_typed_and_submits_nothing(
+    site: Site, served: str, open_page: Callable[..., Page]
+) -> None:
+    page = open_page()
+    page.goto(f"{served}/setup")
+    page.check("input[name=service][value=smtp]")
+    page.fill("#host", "mail.typed.example")
+    page.check("input[name=service][value=microsoft365_graph]")
+    assert page.input_value("#host") == "graph.microsoft.com"
+    assert not page.is_visible("#password")
+    page.check("input[name=service][value=smtp]")
+    assert page.input_value("#host") == "mail.typed.example"
+    assert page.is_visible("#password")
+
+
+def test_enter_in_a_field_tests_and_does_not_save(site: Site, served: str, open_page: Callable[..., Page]) -> None:
+    page = open_page(java_script_enabled=False)
+    page.goto(f"{served}/setup")
+    page.check("input[name=service][value=smtp]")
+    page.fill("#host", "")
+    page.press("#host", "Enter")
+    page.wait_for_selector("#om-errors")
+    assert site.get("/history").text.count("Revision 1") == 0
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_scrolls_sideways(
+    site: Site, served: str, open_page: Callable[..., Page], width: int, scheme: str, tmp_path: Path
+) -> None:
+    site.post("/auth-objects/new", action="save", **site.object_fields(description="x" * 400))
+    site.save(site.smtp_fields())
+    page = open_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    for path in (*PAGES, "auth-objects/1"):
+        page.goto(f"{served}/{path}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
