@@ -103,14 +103,14 @@ class Message(values.Message):
         mail_options: Any = None,
         rcpt_options: Any = None,
     ) -> None:
-        self.sender_is_default = not sender
+        default = None if sender else _state_value("default_sender")
         super().__init__(
             subject,
             recipients,
             body,
             html,
             alts,
-            sender or _state_value("default_sender"),
+            sender or default,
             cc,
             bcc,
             attachments,
@@ -121,6 +121,8 @@ class Message(values.Message):
             mail_options,
             rcpt_options,
         )
+        #: What MAIL_DEFAULT_SENDER put in, so that a sender assigned later can be told from it.
+        self.default_sender_used = self.sender if default else None
 
     def as_bytes(self) -> bytes:
         """The message as it is sent, without Bcc; the same on every call once `date` is set."""

@@ -23,6 +23,7 @@ class Current:
     source: str
     setup_id: int | None = None
     has_incident: bool = False
+    has_held: bool = False
 
     @property
     def sender(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from flask import Flask, current_app, has_app_context
 from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
@@ -51,13 +52,15 @@ class Database:
             try:
                 with self._new_session() as session:
                     yield session
-            except DBAPIError as exc:
-                raise self._fault(exc) from exc
+            except (DBAPIError, PoolTimeout) as exc:
+                # From None: a database's own text quotes the values of the statement, addresses and subjects too.
+                raise self._fault(exc) from None
 
     def tables_missing(self) -> bool:
         """Whether the database lacks our tables. Touches the database."""
-        with self._app_context():
-            found = inspect(self.db.engine)
+        with self._app_context(), self._new_session() as session:
+            # On the session's own connection: for a database in memory another would roll the application's work back.
+            found = inspect(session.connection())
             return not all(found.has_table(name) for name in models.Base.metadata.tables)
 
     def create_tables(self) -> None:
@@ -92,7 +95,7 @@ class Database:
                 return Session(own.connection(), expire_on_commit=False, join_transaction_mode="create_savepoint")
         return Session(engine, expire_on_commit=False)
 
-    def _fault(self, exc: DBAPIError) -> OutmailError:
+    def _fault(self, exc: SQLAlchemyError) -> OutmailError:
         try:
             missing = self.tables_missing()
         except SQLAlchemyError:
@@ -101,5 +104,5 @@ class Database:
             return ConfigurationError("the tables are missing: run `flask outmail init-db`", code="tables_missing")
         # Only the kind of fault: the text of a database error quotes the values of the statement.
         return TransportUnavailable(
-            "the database did not answer", code="database_unavailable", detail=type(exc.orig).__name__
+            "the database did not answer", code="database_unavailable", detail=type(getattr(exc, "orig", exc)).__name__
         )

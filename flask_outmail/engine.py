@@ -29,7 +29,10 @@ from .errors import (
     DeliveryUnknown,
     InvalidMessage,
     OutmailError,
+    RecipientsRefused,
+    SenderRefused,
     SetupNotVerified,
+    TransportUnavailable,
 )
 from .message import Address, Message
 from .models import PRIMARY, Setup
@@ -43,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 #: How long one look at the database counts. Other processes notice a saved change within this time.
 LOOK_S = 1.0
+#: How much of a caller's time may go into releasing messages that were held.
+RELEASE_SLICE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class _Found:
     stamp: Any
     make: Callable[[], Current | None]
     has_incident: bool = False
+    has_held: bool = False
 
 
 class Engine:
@@ -61,6 +67,7 @@ class Engine:
         self.app = app
         self.settings = settings
         self.mail_state = mail_state
+        self._configured_default = mail_state.default_sender
         self.access = access
         self.environment = services.Environment.of(settings)
         self.suppressed = MemoryTransport()
@@ -131,14 +138,22 @@ class Engine:
             _, looked_at, known = self._known.get(connection, (None, 0.0, None))
         if known is not None and not fresh and now - looked_at < LOOK_S:
             return known
-        found = self._look(connection)
+        try:
+            found = self._look(connection)
+        except TransportUnavailable as exc:
+            if known is not None and known.verified:
+                # What was verified a moment ago carries mail on while the database does not answer.
+                logger.warning("the database did not answer; the setup last seen is used", extra={"code": exc.code})
+                return known
+            raise
         with self._lock:
             # Looked up again: of several threads that saw the same change, one makes the transport and all use it.
             stamp, _, known = self._known.get(connection, (None, 0.0, None))
             if known is None or stamp != found.stamp:
                 known = found.make()
-            if known is not None and known.has_incident != found.has_incident:
-                known = replace(known, has_incident=found.has_incident)
+            flags = (found.has_incident, found.has_held)
+            if known is not None and (known.has_incident, known.has_held) != flags:
+                known = replace(known, has_incident=found.has_incident, has_held=found.has_held)
             self._known[connection] = (found.stamp, now, known)
         return known
 
@@ -155,8 +170,9 @@ class Engine:
                         version = row.auth_object.version if row.auth_object else 0
                         stamp = (row.id, row.activated_at, row.verified_fingerprint, version)
                         has_incident = alerts.has_open(session, connection)
+                        has_held = store.has_held(session, connection)
                         session.expunge_all()
-                        return _Found(stamp, lambda: self._saved(row, connection), has_incident)
+                        return _Found(stamp, lambda: self._saved(row, connection), has_incident, has_held)
             except ConfigurationError as exc:
                 if exc.code != "tables_missing" or settings.fallback is None or connection != PRIMARY:
                     raise
@@ -189,7 +205,7 @@ class Engine:
             connection=connection,
             values=values,
             transport=service.transport(values, self.environment),
-            verified=setups.is_verified(row, values),
+            verified=setups.is_verified(row, values, self.vault),
             source="database",
             setup_id=row.id,
         )
@@ -227,6 +243,15 @@ class Engine:
         except OutmailError as exc:
             self._failed(message, exc, current)
             raise
+        except Exception as exc:
+            # A transport's own mistake. It may have come before or after the message left.
+            unknown = DeliveryUnknown(
+                f"the transport failed in a way of its own ({type(exc).__name__})",
+                code="transport_fault",
+                transport=current.transport.name,
+            )
+            self._failed(message, unknown, current)
+            raise unknown from exc
         receipt = replace(receipt, connection=via)
         self._accepted(message, receipt, current)
         return receipt
@@ -234,10 +259,18 @@ class Engine:
     def _fill_sender(self, message: Message, current: Current) -> None:
         # A sender that came from MAIL_DEFAULT_SENDER gives way to that of the setup in force: the keys of Flask-Mail
         # often stay in the configuration after the administrator has moved on, and Exchange would refuse them.
-        if current.sender and (not message.sender or getattr(message, "sender_is_default", False)):
+        if current.sender and (not message.sender or self._is_old_default(message)):
             message.sent_by(current.sender)
 
+    def _is_old_default(self, message: Message) -> bool:
+        """Whether the sender is what the configuration put in, and nobody chose it since."""
+        default_used = getattr(message, "default_sender_used", None)
+        untouched = default_used is not None and message.sender == default_used
+        return untouched and self.mail_state.default_sender == self._configured_default
+
     def _suppress(self, message: Message, envelope_from: str) -> Receipt:
+        if not message.sender and self.settings.setup is not None:
+            message.sent_by(self._configured(self.settings.setup, self.settings.setup_key).sender)
         envelope = Envelope.for_message(
             message, sender=envelope_from, ascii_attachments=self.mail_state.ascii_attachments
         )
@@ -261,11 +294,17 @@ class Engine:
             self.look_soon()
         notify(email_dispatched, self.app, message=message)
         notify(message_accepted, self.app, message=message, receipt=receipt)
+        if current.has_held:
+            # This connection has just shown that it works: what waited for that goes too, a little at a time.
+            try:
+                self.release(current.connection, budget_s=RELEASE_SLICE_S)
+            except (OutmailError, SQLAlchemyError) as exc:
+                logger.warning("held messages were not released", extra={"error": type(exc).__name__})
 
     def _hold(self, message: Message, via: str, current: Current | None, envelope_from: str) -> NoReturn:
         """Keeps the message and raises `SetupNotVerified`."""
         reason = "no mail service is set up yet" if current is None else "the active setup has not passed a test"
-        if getattr(message, "sender_is_default", False):
+        if self._is_old_default(message):
             # Its From is whatever the setup says on the day it leaves: the one at hand may be what must be mended.
             message.sender = None
         envelope = Envelope.for_message(
@@ -295,27 +334,56 @@ class Engine:
             return 0, 0
         with self.database.session() as session:
             store.bury_the_dead(session)
+            last_id = 0
             while time.monotonic() < deadline:
-                claimed = store.claim_held(session, self.vault, connection=connection)
+                claimed = store.claim_held(session, self.vault, connection=connection, after_id=last_id)
                 if claimed is None:
                     break
-                try:
-                    envelope = claimed.envelope.sent_from(Address.parse(current.sender), current.mailbox)
-                    outcome: Receipt | OutmailError = current.transport.deliver(envelope)
-                except OutmailError as exc:
-                    outcome = exc
-                if isinstance(outcome, DeliveryError) and self._is_connections(outcome):
+                last_id = claimed.id
+                outcome = self._hand_over(claimed, current)
+                if self._stays_held(outcome):
                     store.hold_again(session, claimed)
+                    if isinstance(outcome, RecipientsRefused):
+                        continue  # one recipient's server is busy; the others need not wait for it
                     break
                 if store.finish(session, claimed, outcome) == store.ACCEPTED:
                     accepted += 1
                 else:
                     refused += 1
+                    self._tell_quietly(outcome, current)
+        if accepted or refused:
+            logger.info("held messages released", extra={"accepted_count": accepted, "not_accepted_count": refused})
+            self.look_soon()
         return accepted, refused
 
+    def _hand_over(self, claimed: store.Claimed, current: Current) -> Receipt | OutmailError:
+        try:
+            envelope = claimed.envelope.sent_from(Address.parse(current.sender), current.mailbox)
+            return current.transport.deliver(envelope)
+        except OutmailError as exc:
+            return exc
+        except Exception as exc:
+            # A transport's own mistake; recorded as unknown, because nobody knows when it came.
+            return DeliveryUnknown(
+                f"the transport failed in a way of its own ({type(exc).__name__})", code="transport_fault"
+            )
+
     @staticmethod
-    def _is_connections(error: DeliveryError) -> bool:
-        return not isinstance(error, DeliveryUnknown) and (error.fault == "connection" or error.retryable)
+    def _stays_held(outcome: Receipt | OutmailError) -> bool:
+        """Whether nothing left for sure, and the trouble is not this message's own."""
+        if isinstance(outcome, (Receipt, DeliveryUnknown)):
+            return False
+        if isinstance(outcome, (ConfigurationError, SenderRefused)):
+            # A From that the setup gives is refused for all. Repeated denials get a mailbox blocked by Exchange.
+            return True
+        return isinstance(outcome, DeliveryError) and (outcome.fault == "connection" or outcome.retryable)
+
+    def _tell_quietly(self, outcome: Receipt | OutmailError, current: Current) -> None:
+        if isinstance(outcome, OutmailError):
+            try:
+                self._alerting.tell(outcome, current)
+            except (OutmailError, SQLAlchemyError) as exc:
+                logger.error("the failure could not be recorded", extra={"error": type(exc).__name__})
 
     # -- failures ----------------------------------------------------------------------------------------------------
 
@@ -333,9 +401,9 @@ class Engine:
         try:
             self._alerting.tell(error, current)
             self.look_soon()
-        except (OutmailError, SQLAlchemyError):
+        except (OutmailError, SQLAlchemyError) as exc:
             # The caller is told of the first failure in any case; a second one must not take its place.
-            logger.exception("the failure could not be recorded")
+            logger.error("the failure could not be recorded", extra={"error": type(exc).__name__})
         notify(message_failed, self.app, message=message, error=error, connection=current.connection)
 
     def _quietly(self, work: Callable[[Session], None]) -> None:
@@ -344,5 +412,6 @@ class Engine:
             with self.database.session() as session:
                 work(session)
                 session.commit()
-        except (OutmailError, SQLAlchemyError):
-            logger.exception("bookkeeping failed")
+        except (OutmailError, SQLAlchemyError) as exc:
+            # Not the exception itself: a database's text quotes the values of the statement.
+            logger.error("bookkeeping failed", extra={"error": type(exc).__name__})

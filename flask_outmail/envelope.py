@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from . import mime
-from .errors import OutmailError, Refusal
-from .message import Address, Message
+from .errors import InvalidMessage, OutmailError, Refusal
+from .message import UNKNOWN_DOMAIN, Address, Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,21 @@ class Envelope:
         Raises:
             InvalidMessage: and its kinds, for what no transport may send.
         """
+        try:
+            return cls._for_message(message, sender, mailbox, ascii_attachments, sender_later)
+        except (TypeError, ValueError, LookupError, AttributeError) as exc:
+            if isinstance(exc, OutmailError):
+                raise
+            # A field of a kind that no message can have: bytes for a text, a date that is no number.
+            raise InvalidMessage(f"the message cannot be built: {type(exc).__name__}", code="message_invalid") from exc
+
+    @classmethod
+    def _for_message(
+        cls, message: Message, sender: str, mailbox: str, ascii_attachments: bool, sender_later: bool
+    ) -> Envelope:
         message.check(sender_later=sender_later)
+        if sender:
+            Address.parse(sender).check("envelope sender")
         from_ = mime.wire_address(Address.parse(message.sender or ""), "sender")
         shown = [
             mime.wire_address(Address.parse(one), name)
@@ -83,11 +97,16 @@ class Envelope:
         if self.from_address:
             return self
         address = mime.wire_address(sender, "sender")
+        # The Message-ID waited for its domain as From did.
+        unknown, domain = f"@{UNKNOWN_DOMAIN}>", address.rpartition("@")[2]
+        message_id = self.message_id.replace(unknown, f"@{domain}>")
+        content = self.content.replace(self.message_id.encode(), message_id.encode(), 1)
         return replace(
             self,
             sender=self.sender or address,
             from_address=address,
-            content=mime.with_from(self.content, sender, mailbox),
+            message_id=message_id,
+            content=mime.with_from(content, sender, mailbox),
         )
 
     def to_bytes(self) -> bytes:

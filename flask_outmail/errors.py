@@ -96,7 +96,7 @@ class SetupNotVerified(OutmailError):
     not send it again.
     """
 
-    advice = "Open the outbound mail setup and test it; what is held leaves once a test passes."
+    advice = "Open the outbound mail setup and test it; what is held leaves soon after a test has passed."
 
     def __init__(self, message: str, *, held: bool = False, code: str = "setup_not_verified") -> None:
         super().__init__(message, code=code)

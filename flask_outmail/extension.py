@@ -187,12 +187,16 @@ class Mail(Sending):
     def diagnose(self, via: str = PRIMARY, *, test_message_to: str = "") -> Iterator[Step]:
         """Tests the setup in force, step by step, as the page does. Touches the network.
 
-        Sends nothing, unless `test_message_to` is an address.
+        Sends nothing, unless `test_message_to` is an address. A test that passes lets held messages go.
 
         Raises:
             ConfigurationError: nothing is set up.
         """
-        return trial(engine_of_current_app(), via, test_message_to=test_message_to).steps()
+        engine = engine_of_current_app()
+        run = trial(engine, via, test_message_to=test_message_to)
+        yield from run.steps()
+        if run.passed and engine.database:
+            engine.release(via)
 
     def _add_pages(self, app: Flask, settings: Settings) -> None:
         from .cli import outmail_commands

@@ -18,12 +18,21 @@ UNKNOWN_DOMAIN = "outmail.invalid"
 
 AddressLike = str | tuple[str | None, str]
 
-# The last <...> of the text is the address; whatever stands before it is the display name. Reading from the right
-# keeps names with an unquoted comma ("Doe, Jane <jane@example.com>") whole. A doubled ">" is a common typing slip.
-_NAMED = re.compile(r"^\s*(?P<name>.*?)\s*<\s*(?P<address>[^<>]*?)\s*>+\s*$", re.DOTALL)
 _LINE_BREAKS = re.compile(r"[\r\n]+")
 # RFC 5322 2.2: a field name is printable ASCII without the colon.
-_FIELD_NAME = re.compile(r"^[!-9;-~]+$")
+_FIELD_NAME = re.compile(r"[!-9;-~]+")
+# RFC 2045 5.1: what a type and a subtype may be made of; parameters may follow a whole type.
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+")
+_CONTENT_TYPE = re.compile(rf"{_TOKEN.pattern}/{_TOKEN.pattern}(\s*;[\x20-\x7e\t]*)?")
+# RFC 5321 4.1.2: a quoted local part, and a domain of labels (letters outside ASCII become labels later) or a literal.
+_QUOTED_LOCAL = re.compile(r'"(?:[^"\\\r\n]|\\[^\r\n])*"')
+_DOMAIN = re.compile(
+    r"(?:[^\s\x00-\x2c\x2f\x3a-\x40\x5b-\x60\x7b-\x7f.]+\.)*[^\s\x00-\x2c\x2f\x3a-\x40\x5b-\x60\x7b-\x7f.]+"
+)
+_LITERAL = re.compile(r"\[[A-Za-z0-9:.]+\]")
+#: Longer than any real one; folding and parsing must not be fed without end (RFC 5321 4.5.3.1 allows 64 and 255).
+MAX_ADDRESS_CHARS = 320
+MAX_NAME_CHARS = 500
 # RFC 5322 3.2.1: control characters have no place in a header value (tab is white space).
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FOLD = re.compile(r"\r\n(?=[ \t]+[^ \t\r\n])")
@@ -32,6 +41,10 @@ _FOLD = re.compile(r"\r\n(?=[ \t]+[^ \t\r\n])")
 COMPUTED_HEADERS = frozenset(
     {"from", "to", "cc", "bcc", "subject", "mime-version", "content-type", "content-transfer-encoding"}
 )
+
+
+#: What an attachment's own fields say already.
+_PART_HEADERS = frozenset({"content-type", "content-transfer-encoding", "content-disposition", "mime-version"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +64,13 @@ class Address:
         if isinstance(value, (tuple, list)):
             name, address = value
             return cls(_one_line(str(name or "")).strip(), _one_line(str(address)).strip().strip("<>").strip())
-        text = _one_line(str(value))
-        if match := _NAMED.match(text):
-            return cls(_unquote(match["name"]), match["address"])
-        return cls("", text.strip())
+        text = _one_line(str(value)).strip()
+        if text.endswith(">") and "<" in text:
+            # The last <...> is the address; whatever stands before it is the display name. Reading from the right
+            # keeps names with an unquoted comma whole. A doubled ">" is a common typing slip.
+            name, _, address = text.rstrip("> ").rpartition("<")
+            return cls(_unquote(name), address.strip())
+        return cls("", text)
 
     @property
     def local_part(self) -> str:
@@ -66,11 +82,12 @@ class Address:
 
     def check(self, field: str) -> None:
         """Raises `InvalidMessage` naming `field` unless this can be one mailbox (RFC 5321 4.1.2, loosely)."""
+        if len(self.address) > MAX_ADDRESS_CHARS or len(self.name) > MAX_NAME_CHARS:
+            raise InvalidMessage(f"{field}: this is too long for an address", code="address_invalid")
         local, at, domain = self.address.rpartition("@")
-        quoted = len(local) > 1 and local.startswith('"') and local.endswith('"')
-        if not (at and local and domain) or re.search(r"[\s<>\x00-\x1f\x7f]", domain):
+        if not (at and local and (_DOMAIN.fullmatch(domain) or _LITERAL.fullmatch(domain))):
             raise InvalidMessage(f"{field}: {self.address!r} is not an address", code="address_invalid")
-        if not quoted and re.search(r'[\s<>()\[\]\\,;:@"\x00-\x1f\x7f]', local):
+        if not _QUOTED_LOCAL.fullmatch(local) and re.search(r'[\s<>()\[\]\\,;:@"\x00-\x1f\x7f]', local):
             raise InvalidMessage(f"{field}: {self.address!r} is not one address", code="address_invalid")
         if _CONTROL.search(self.name):
             raise BadHeaderError(f"{field} holds a control character", code="header_control")
@@ -231,6 +248,10 @@ class Message:
         for field, address in self._addresses():
             Address.parse(address).check(field)
         self._check_extra_headers()
+        check_header_text("msgId", str(self.msgId))
+        for subtype in self.alts:
+            if not _TOKEN.fullmatch(str(subtype)):
+                raise BadHeaderError(f"alts: {subtype!r} is not a MIME subtype", code="header_name")
         for option in (*self.mail_options, *self.rcpt_options):
             if not str(option).isascii() or not str(option).isprintable():
                 raise BadHeaderError("an ESMTP option holds a line break or control character", code="header_control")
@@ -266,7 +287,7 @@ class Message:
 
     def _check_extra_headers(self) -> None:
         for name, value in (self.extra_headers or {}).items():
-            if not _FIELD_NAME.match(name):
+            if not _FIELD_NAME.fullmatch(name):
                 raise BadHeaderError(f"extra_headers: {name!r} is not a header name", code="header_name")
             if name.lower() in COMPUTED_HEADERS:
                 raise InvalidMessage(
@@ -297,13 +318,15 @@ def _check_attachment(attachment: Attachment) -> None:
     for field, value in named.items():
         if value and (_LINE_BREAKS.search(str(value)) or _CONTROL.search(str(value))):
             raise BadHeaderError(f"attachment {field} holds a control character", code="header_line_break")
-    if "/" not in attachment.content_type:
+    if attachment.disposition not in ("attachment", "inline"):
+        raise BadHeaderError("attachment disposition must be attachment or inline", code="header_name")
+    if not _CONTENT_TYPE.fullmatch(str(attachment.content_type)):
         raise InvalidMessage(
             f"attachment content_type {attachment.content_type!r} is not of the form type/subtype",
             code="attachment_type",
         )
     for name, text in attachment.headers.items():
-        if not _FIELD_NAME.match(name):
+        if not _FIELD_NAME.fullmatch(name) or name.lower() in _PART_HEADERS:
             raise BadHeaderError(f"attachment header {name!r} is not a header name", code="header_name")
         check_header_text(f"attachment header {name}", str(text))
 

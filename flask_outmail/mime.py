@@ -16,6 +16,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from email.charset import Charset
+from email.errors import CharsetError
 from email.header import Header
 from email.utils import formatdate
 from time import time
@@ -33,6 +34,7 @@ WRAP_CHARS = 78
 _ATOMS = re.compile(r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+$")
 _FOLD = re.compile(r"\r\n(?=[ \t])")
 _NEWLINE = re.compile(r"\r\n|\r|\n")
+_OTHER_BREAKS = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _ATTRIBUTE_CHARS = "!#$&+-.^_`{|}~"  # RFC 2231 attribute-char, beyond letters and digits
 
 
@@ -127,7 +129,7 @@ def _headers(message: Message, charset: str, mailbox: str) -> Iterable[str]:
 
 
 def _from_headers(sender: Address, charset: str, mailbox: str) -> Iterable[str]:
-    yield f"From: {mailbox_text(sender, charset, 'sender')}"
+    yield f"From: {_fold_between_words(mailbox_text(sender, charset, 'sender'))}"
     if mailbox and not _same_mailbox(mailbox, sender.address):
         yield f"Sender: {wire_address(Address.parse(mailbox), 'username')}"
 
@@ -139,7 +141,12 @@ def _same_mailbox(one: str, other: str) -> bool:
 def _address_header(name: str, addresses: Iterable[object], charset: str) -> str:
     # dict.fromkeys: each address once, in the order given.
     texts = dict.fromkeys(mailbox_text(Address.parse(one), charset, name) for one in addresses)  # type: ignore[arg-type]
-    return f"{name}: {_fold_list(name, list(texts))}"
+    return f"{name}: {_fold_list(name, [_fold_between_words(text) for text in texts])}"
+
+
+def _fold_between_words(text: str) -> str:
+    # Between two encoded words the blank belongs to nobody (RFC 2047 6.2), so a line may end there.
+    return text.replace("?= =?", "?=\r\n =?") if len(text) > WRAP_CHARS else text
 
 
 def _fold_list(name: str, items: Sequence[str]) -> str:
@@ -190,16 +197,28 @@ def _phrase(name: str, charset: str) -> str:
 
 
 def _encoded_words(value: str, charset: str, header_name: str | None = None) -> str:
-    try:
-        value.encode(Charset(charset).output_codec or "us-ascii")
-    except (UnicodeEncodeError, LookupError):
-        charset = "utf-8"
+    # Header splits lines at more characters than CR and LF, and would drop these.
+    value = _OTHER_BREAKS.sub(" ", value)
+    charset = _usable_charset(charset, value)
     try:
         # 75 octets is the longest an encoded word may be (RFC 2047 2); Header cuts at characters, never inside one.
         header = Header(value, Charset(charset), maxlinelen=76, header_name=header_name)
         return header.encode(linesep="\r\n", splitchars="")
     except UnicodeEncodeError as exc:
         raise InvalidMessage("a header holds half a character (a lone surrogate)", code="text_invalid") from exc
+
+
+def _usable_charset(charset: str, text: str) -> str:
+    """`charset`, if it can say `text` and leaves ASCII as it is (UTF-16 does not); otherwise utf-8.
+
+    Better the right letters in another charset than the wanted charset with question marks.
+    """
+    try:
+        codec = Charset(charset).output_codec or "us-ascii"
+        text.encode(codec)
+        return charset if "a\n".encode(codec) == b"a\n" else "utf-8"
+    except (ValueError, LookupError, CharsetError):
+        return "utf-8"
 
 
 def _quoted(text: str) -> str:
@@ -250,15 +269,11 @@ def _multipart(subtype: str, parts: Sequence[Part], boundary: str, *parameters: 
 
 
 def _text(text: str, subtype: str, charset: str) -> Part:
+    declared = Charset(_usable_charset(charset, text))
     try:
-        declared = Charset(charset)
-        name, data = declared.get_output_charset() or charset, text.encode(declared.output_codec or charset)
-    except (UnicodeEncodeError, LookupError):
-        # Better the right letters in another charset than the wanted charset with question marks.
-        try:
-            name, data = "utf-8", text.encode()
-        except UnicodeEncodeError as exc:
-            raise InvalidMessage("the text holds half a character (a lone surrogate)", code="text_invalid") from exc
+        name, data = declared.get_output_charset() or charset, text.encode(declared.output_codec or "utf-8")
+    except UnicodeEncodeError as exc:
+        raise InvalidMessage("the text holds half a character (a lone surrogate)", code="text_invalid") from exc
     data = _NEWLINE.sub("\n", data.decode("latin-1")).encode("latin-1")
     encoding, body = _encode_text(data)
     return Part([f'Content-Type: text/{subtype}; charset="{name}"', f"Content-Transfer-Encoding: {encoding}"], body)

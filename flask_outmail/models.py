@@ -168,7 +168,9 @@ class Delivery(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     connection: Mapped[str] = mapped_column(String(64), default=PRIMARY)
     state: Mapped[str] = mapped_column(String(16))
-    message_id: Mapped[str] = mapped_column(String(255), unique=True)
+    message_id: Mapped[str] = mapped_column(String(255), index=True)
+    #: Recognises the same message handed in again: a hash of its envelope, content and recipients included.
+    digest: Mapped[str] = mapped_column(String(64), index=True, default="")
     sender: Mapped[str] = mapped_column(String(320), default="")
     recipients: Mapped[Any] = mapped_column(JSON)
     subject: Mapped[str] = mapped_column(String(255), default="")

@@ -35,6 +35,16 @@ def tls_context(ca_file: str = "") -> ssl.SSLContext:
     `ca_file` adds authorities to those the system trusts. Built once for each file: reading a bundle of authorities
     costs about 20 ms.
     """
+    return _context(ca_file)
+
+
+@lru_cache(maxsize=8)
+def _https_context(ca_file: str) -> ssl.SSLContext:
+    # One of its own: urllib3 sets ALPN to http/1.1 on what it is given, and a mail server may hang up on that.
+    return _context(ca_file)
+
+
+def _context(ca_file: str) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_file:
@@ -122,9 +132,11 @@ def http_session(ca_file: str = "") -> requests.Session:
 
     class Adapter(HTTPAdapter):
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-            super().init_poolmanager(*args, ssl_context=tls_context(ca_file), **kwargs)
+            super().init_poolmanager(*args, ssl_context=_https_context(ca_file), **kwargs)
+
+        def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+            return super().proxy_manager_for(proxy, ssl_context=_https_context(ca_file), **kwargs)
 
     session = requests.Session()
     session.mount("https://", Adapter(max_retries=0))
-    session.max_redirects = 0
     return session

@@ -133,8 +133,9 @@ class Trial:
 
     def _verify(self, active: Setup) -> None:
         """A test that passed for exactly the values in force lets the mail flow."""
-        if setups.values_of(active, self.engine.vault).fingerprint() == self.values.fingerprint():
-            setups.mark_verified(active, self.values.fingerprint(), by=self.by)
+        vault = self.engine.vault
+        if setups.values_of(active, vault).canonical() == self.values.canonical():
+            setups.mark_verified(active, self.values, vault, by=self.by)
 
 
 def count_test(engine: Engine) -> None:

@@ -6,9 +6,11 @@ application's configuration once, in `init_app`; later changes have no effect, a
 
 from __future__ import annotations
 
-import hashlib
+import base64
 import json
 import logging
+import re
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -100,17 +102,18 @@ class SetupValues:
     auth_object: str = ""
     credential: Credential | None = None
 
-    def fingerprint(self) -> str:
-        """The same for the same values, secrets included: what a passed test is a proof of.
+    def canonical(self) -> str:
+        """The same text for the same values, SECRETS INCLUDED: what a passed test is a proof of.
 
-        A hash, so that it can be stored beside the proof. Who sends and who is alerted under which name does not
-        change whether mail flows, so `from_name` and `failure_alerts_to` stay out: mending a typo there does not
-        stop the mail.
+        Only ever stored as a keyed hash of it (`Vault.fingerprints`): beside values that stand in the clear, a plain
+        hash would let anybody with a copy of the database try passwords. Who sends and who is alerted under which
+        name does not change whether mail flows, so `from_name` and `failure_alerts_to` stay out: mending a typo
+        there does not stop the mail.
         """
         values = asdict(self)
         for name in ("from_name", "failure_alerts_to", "auth_object"):
             values.pop(name)
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        return json.dumps(values, sort_keys=True)
 
     def filled(self, **values: Any) -> SetupValues:
         """A copy with `values` where this one has none."""
@@ -157,6 +160,8 @@ class Settings:
         ca_file = str(config.get("OUTMAIL_CA_FILE") or "")
         if ca_file and not Path(ca_file).is_file():
             raise ConfigurationError(f"OUTMAIL_CA_FILE: there is no file {ca_file}", code="config_invalid")
+        if ca_file:
+            _check_authorities(ca_file)
         setup = config.get("OUTMAIL_SETUP")
         return cls(
             url_prefix=prefix,
@@ -178,6 +183,15 @@ class Settings:
         )
 
 
+def _check_authorities(ca_file: str) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
+    except (ssl.SSLError, OSError):
+        raise ConfigurationError(
+            f"OUTMAIL_CA_FILE: {ca_file} holds no certificate in PEM", code="config_invalid"
+        ) from None
+
+
 _SETUP_FIELDS = {one.name for one in fields(SetupValues)} - {"credential", "auth_object"}
 _CREDENTIAL_FIELDS = {one.name for one in fields(Credential)}
 
@@ -192,7 +206,7 @@ def setup_from_mapping(setup: Any, key: str) -> SetupValues:
     """
     if not isinstance(setup, Mapping):
         raise ConfigurationError(f"{key} must be a dict", code="config_invalid")
-    unknown = sorted(set(setup) - _SETUP_FIELDS - _CREDENTIAL_FIELDS)
+    unknown = sorted(str(name) for name in set(setup) - _SETUP_FIELDS - _CREDENTIAL_FIELDS)
     if unknown:
         raise ConfigurationError(f"{key}: unknown entry {', '.join(map(repr, unknown))}", code="config_unknown")
     if not setup.get("service"):
@@ -200,14 +214,18 @@ def setup_from_mapping(setup: Any, key: str) -> SetupValues:
     for name, value in setup.items():
         if name != "certificate" and isinstance(value, str) and not value.isprintable():
             raise ConfigurationError(f"{key}: {name!r} holds a line break or control character", code="config_invalid")
-    values = {name: setup[name] for name in _SETUP_FIELDS & set(setup) if setup[name] is not None}
+    values: dict[str, Any] = {
+        name: setup[name] if name == "port" else str(setup[name])
+        for name in _SETUP_FIELDS & set(setup)
+        if setup[name] is not None
+    }
     if values.get("tls", "starttls") not in TLS_CHOICES:
         raise ConfigurationError(f"{key}: 'tls' must be one of {', '.join(TLS_CHOICES)}", code="config_invalid")
     if "port" in values:
         values["port"] = _port(values["port"], f"{key}: 'port'")
-    credential = {name: setup[name] for name in _CREDENTIAL_FIELDS & set(setup) if setup[name]}
+    credential = {name: str(setup[name]) for name in _CREDENTIAL_FIELDS & set(setup) if setup[name]}
     if "certificate" in credential:
-        credential["certificate"] = _certificate_text(str(credential["certificate"]), key)
+        credential["certificate"] = _certificate_text(credential["certificate"], key)
     named = {name: Address.parse(values[name]) for name in ("from_address",) if values.get(name)}
     if "from_address" in named:
         values["from_address"] = named["from_address"].address
@@ -220,12 +238,16 @@ def _certificate_text(value: str, key: str) -> str:
         return value
     try:
         data = Path(value).read_bytes()
-    except OSError as exc:
-        raise ConfigurationError(f"{key}: 'certificate' cannot be read: {value}", code="config_invalid") from exc
+    except (OSError, ValueError):
+        if len(value) > 300 and re.fullmatch(r"[A-Za-z0-9+/=\s]+", value):
+            return value  # a PFX file in base64
+        # Never the value: it may be the key itself.
+        raise ConfigurationError(
+            f"{key}: 'certificate' is neither PEM, nor base64 of a PFX file, nor a file that can be read",
+            code="config_invalid",
+        ) from None
     if data.lstrip().startswith(b"-----BEGIN"):
         return data.decode("ascii", "replace")
-    import base64
-
     return base64.b64encode(data).decode()
 
 

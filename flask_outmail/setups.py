@@ -165,14 +165,15 @@ def activate(row: Setup, *, by: str) -> None:
     row.activated_at, row.activated_by = utc_now(), by
 
 
-def mark_verified(row: Setup, fingerprint: str, *, by: str) -> None:
+def mark_verified(row: Setup, values: SetupValues, vault: Vault, *, by: str) -> None:
     """Notes that exactly these values passed a test. The caller commits."""
-    row.verified_at, row.verified_by, row.verified_fingerprint = utc_now(), by, fingerprint
+    row.verified_at, row.verified_by = utc_now(), by
+    row.verified_fingerprint = vault.fingerprints(values.canonical())[0]
 
 
-def is_verified(row: Setup, values: SetupValues) -> bool:
+def is_verified(row: Setup, values: SetupValues, vault: Vault) -> bool:
     """Whether a test passed for exactly these values, secrets included."""
-    return bool(row.verified_fingerprint) and row.verified_fingerprint == values.fingerprint()
+    return bool(row.verified_fingerprint) and row.verified_fingerprint in vault.fingerprints(values.canonical())
 
 
 def changes(before: Setup | None, after: Setup) -> list[Change]:
@@ -210,7 +211,7 @@ def add_proof(
     proof = Proof(
         id=uuid4().hex,
         connection=connection,
-        fingerprint=values.fingerprint(),
+        fingerprint=vault.fingerprints(values.canonical())[0],
         passed=passed,
         steps=steps,
         host=values.host,
@@ -243,12 +244,12 @@ def tested_password(session: Session, values: SetupValues, proof_id: str, vault:
     return vault.open(proof.password_sealed)
 
 
-def is_proven(session: Session, values: SetupValues, *, valid_s: int) -> bool:
+def is_proven(session: Session, values: SetupValues, vault: Vault, *, valid_s: int) -> bool:
     """Whether the newest recent test of exactly these values passed."""
     since = utc_now() - timedelta(seconds=valid_s)
     proof = session.scalars(
         select(Proof)
-        .where(Proof.fingerprint == values.fingerprint(), Proof.created_at >= since)
+        .where(Proof.fingerprint.in_(vault.fingerprints(values.canonical())), Proof.created_at >= since)
         .order_by(Proof.created_at.desc())
         .limit(1)
     ).first()

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from . import certificates, network
 from .clouds import Cloud
-from .errors import AuthenticationFailed, ConfigurationError, Throttled, TransportUnavailable
+from .errors import AuthenticationFailed, ConfigurationError, OutmailError, Throttled, TransportUnavailable
 from .settings import Credential
 
 # Entra's own words for "not now" (Entra: AADSTS error codes). Everything else needs a person.
@@ -60,18 +60,27 @@ class EntraTokens:
         with self._lock:
             if renew:
                 self._client = None
-            if self._client is None:
-                self._client = self._build()
             try:
+                if self._client is None:
+                    self._client = self._build()
                 result: Mapping[str, Any] = self._client.acquire_token_for_client([self._scope])
-            except Exception:
+                if "access_token" not in result:
+                    _refuse(result)
+                return _plausible(str(result["access_token"]))
+            except (KeyError, TypeError, AttributeError, RecursionError, ValueError) as exc:
                 self._client = None
-                raise
-            if "access_token" not in result:
+                if isinstance(exc, OutmailError):
+                    raise
+                # What MSAL does with an answer that is not of the agreed form.
+                raise TransportUnavailable(
+                    f"{self._cloud.authority_host} gave an answer of the wrong form ({type(exc).__name__})",
+                    code="not_entra",
+                    retryable=False,
+                ) from None
+            except Exception:
                 # MSAL would answer from memory for a minute after a 400, so that a repair seems not to help.
                 self._client = None
-                _refuse(result)
-            return str(result["access_token"])
+                raise
 
     def _build(self) -> Any:
         from msal import ConfidentialClientApplication
@@ -87,6 +96,12 @@ class EntraTokens:
             instance_discovery=False,
             http_client=_HttpClient(self._timeout_s, self._ca_file),
         )
+
+
+def _plausible(token: str) -> str:
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("a token is visible ASCII")
+    return token
 
 
 def _client_credential(credential: Credential) -> Any:
@@ -169,8 +184,8 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     from email.utils import parsedate_to_datetime
 
     value = (headers.get("Retry-After") or "").strip()
-    if value.isdigit():
-        return float(value)
+    if value.isascii() and value.isdigit():
+        return float(value[:10])
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, TypeError):
@@ -182,7 +197,8 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 def _refuse(answer: Mapping[str, Any]) -> NoReturn:
     """Raises what an error answer of Entra means. Its description quotes ids and times, never a secret."""
     description = str(answer.get("error_description") or answer.get("error") or "no reason given")
-    numbers = [int(number) for number in answer.get("error_codes") or [] if str(number).isdigit()]
+    listed = answer.get("error_codes")
+    numbers = [one for one in listed if isinstance(one, int)] if isinstance(listed, list) else []
     numbers += [int(number) for number in re.findall(r"AADSTS(\d+)", description)]
     code = f"AADSTS{numbers[0]}" if numbers else str(answer.get("error") or "entra_error")
     facts: dict[str, Any] = {

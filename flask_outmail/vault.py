@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -44,9 +45,11 @@ class Vault:
         from cryptography.fernet import Fernet
 
         self._keys: dict[str, Fernet] = {}
+        self._secrets: list[bytes] = []
         for number, key in enumerate(keys, 1):
             try:
                 self._keys[_key_id(key)] = Fernet(key)
+                self._secrets.append(hashlib.sha256(b"fingerprint " + key.encode()).digest())
             except ValueError as exc:
                 raise ConfigurationError(
                     f"OUTMAIL_ENCRYPTION_KEYS: key {number} is not a Fernet key", code="config_invalid"
@@ -68,6 +71,10 @@ class Vault:
             SecretUnreadable: the key it was sealed with is not among ours, or the value is damaged.
         """
         return self.open_bytes(sealed.encode()).decode() if sealed else ""
+
+    def fingerprints(self, text: str) -> list[str]:
+        """Keyed hashes of a text, one for each key, the newest first: to recognise it without storing it."""
+        return [hmac.new(secret, text.encode(), "sha256").hexdigest() for secret in self._secrets]
 
     def seal_bytes(self, data: bytes) -> bytes:
         key_id, fernet = next(iter(self._keys.items()))

@@ -376,6 +376,43 @@ LOCAL: tuple[Entry, ...] = (
         who="nobody",
     ),
     entry(
+        "transport_fault",
+        title="The mail service ended by a fault of its own",
+        meaning="That says nothing about the message, which may or may not have left.",
+        steps=(
+            "Look at the application's log, which names the fault, and report it to whoever wrote the mail service.",
+        ),
+        who="developer",
+    ),
+    entry(
+        "too_many_at_once",
+        title="Too many messages are under way at once",
+        meaning="Exchange serves four requests of one application and mailbox at a time, and all four were taken.",
+        steps=("Send fewer at the same moment; `mail.send_many` hands them over one after another.",),
+        who="developer",
+    ),
+    entry(
+        "answer_odd",
+        title="The server's answer makes no sense",
+        meaning="After the message the server gave an answer that is neither a yes nor a no, so it may have arrived.",
+        steps=("Ask the recipient before sending it again.", "Tell whoever runs the mail server what it answered."),
+        who="mail_admin",
+    ),
+    entry(
+        "message_invalid",
+        title="A field of this message is of the wrong kind",
+        meaning="Something in the message is not text, or not a number, where it has to be.",
+        steps=("Look at the fields that the application gives to the message; the log names the error.",),
+        who="developer",
+    ),
+    entry(
+        "recipients_refused",
+        title="Some recipients were refused",
+        meaning="The message was accepted for the others.",
+        steps=("Check the addresses that the reason names.",),
+        who="you",
+    ),
+    entry(
         "secret_key_missing",
         title="The application has no secret key",
         meaning="Without `SECRET_KEY` no form of these pages can be protected, so none is shown.",

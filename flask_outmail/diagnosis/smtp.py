@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from ..envelope import Envelope
 from ..errors import OutmailError
+from ..message import Address
+from ..mime import wire_address
 from ..transports.smtp import SmtpSession, SmtpSettings
 from .microsoft import TokenProof, certificate_seen, resolve
 from .remedies import remedy_for
@@ -91,11 +93,13 @@ class SmtpProof:
         return Seen("taken, and taken back; nothing was sent")
 
     def _envelope(self) -> Envelope:
+        sender = wire_address(Address.parse(self.from_address), "from_address")
+        recipient = wire_address(Address.parse(self.recipient), "failure_alerts_to")
         return Envelope(
-            sender=self.from_address,
-            recipients=(self.recipient,),
-            visible=(self.recipient,),
-            from_address=self.from_address,
+            sender=sender,
+            recipients=(recipient,),
+            visible=(recipient,),
+            from_address=sender,
             message_id="",
             content=b"",
         )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
 from ..envelope import Envelope, Receipt
-from ..errors import DeliveryError, DeliveryUnknown, OutmailError
+from ..errors import DeliveryError, DeliveryUnknown, OutmailError, SecretUnreadable
 from ..models import Attempt, Delivery, utc_now
 from ..vault import Vault
 
@@ -18,7 +19,7 @@ HELD, CLAIMED, ACCEPTED, FAILED, UNKNOWN = "held", "claimed", "accepted", "faile
 
 #: Each state in a sentence a person can read.
 STATES = {
-    HELD: "Waiting: the active setup has not passed a test.",
+    HELD: "Waiting: the active setup had not passed a test. It leaves soon after one has.",
     CLAIMED: "Being handed over now.",
     ACCEPTED: "The server has taken it over. That is not yet its arrival.",
     FAILED: "Not accepted; nothing more will be tried by itself.",
@@ -38,43 +39,57 @@ class Claimed:
     envelope: Envelope
 
 
-def hold(session: Session, envelope: Envelope, vault: Vault, *, subject: str, connection: str) -> bool:
-    """Keeps a message until a test passes. Flushes; the caller commits. False when it is kept already."""
-    # The same message handed in again by a caller that retries is one message, not two.
-    known = session.scalar(select(Delivery.id).where(Delivery.message_id == envelope.message_id))
+def hold(session: Session, envelope: Envelope, vault: Vault, *, subject: str, connection: str) -> None:
+    """Keeps a message until a test passes. Flushes; the caller commits."""
+    data = envelope.to_bytes()
+    digest = vault.fingerprints(f"{connection} {hashlib.sha256(data).hexdigest()}")[0]
+    # Exactly the same message, handed in again by a caller that retries while it is held, is one message. One that
+    # differs in anything, or that was held and has left, is another.
+    known = session.scalar(select(Delivery.id).where(Delivery.digest == digest, Delivery.state == HELD).limit(1))
     if known is not None:
-        return False
+        return
     session.add(
         Delivery(
             connection=connection,
             state=HELD,
-            message_id=envelope.message_id,
+            message_id=envelope.message_id[:255],
+            digest=digest,
             sender=envelope.from_address,
             recipients=list(envelope.recipients),
             subject=subject[:255],
-            content_sealed=vault.seal_bytes(envelope.to_bytes()),
+            content_sealed=vault.seal_bytes(data),
         )
     )
     session.flush()
-    return True
 
 
-def claim_held(session: Session, vault: Vault, *, connection: str) -> Claimed | None:
-    """The oldest held message of a connection, now ours; None when there is none. Commits.
+def has_held(session: Session, connection: str) -> bool:
+    """Whether a message of this connection is held."""
+    found = exists().where(Delivery.state == HELD, Delivery.connection == connection)
+    return bool(session.scalar(select(found)))
 
-    Raises:
-        SecretUnreadable: it was encrypted with a key that is missing; it stays held.
+
+def claim_held(session: Session, vault: Vault, *, connection: str, after_id: int = 0) -> Claimed | None:
+    """The oldest held message of a connection behind `after_id`, now ours; None when there is none. Commits.
+
+    One that cannot be decrypted stays held, and those behind it do not wait for it.
     """
     while True:
         row = session.scalars(
             select(Delivery)
-            .where(Delivery.state == HELD, Delivery.connection == connection)
+            .where(Delivery.state == HELD, Delivery.connection == connection, Delivery.id > after_id)
             .order_by(Delivery.id)
             .limit(1)
         ).first()
-        if row is None or row.content_sealed is None:
+        if row is None:
             return None
-        envelope = Envelope.from_bytes(vault.open_bytes(row.content_sealed))
+        after_id = row.id
+        try:
+            envelope = Envelope.from_bytes(vault.open_bytes(row.content_sealed or b""))
+        except SecretUnreadable as exc:
+            row.code, row.reason = exc.code, str(exc)
+            session.commit()
+            continue
         # The database decides who wins: of two processes, one finds the row still held.
         won = session.execute(
             update(Delivery)
@@ -96,7 +111,10 @@ def hold_again(session: Session, claimed: Claimed) -> None:
 def finish(session: Session, claimed: Claimed, outcome: Receipt | OutmailError) -> str:
     """Records what came of a claimed message and drops its content when it is accepted. Commits; returns the state."""
     if isinstance(outcome, Receipt):
-        state, code, reason = ACCEPTED, "", ""
+        state = ACCEPTED
+        code = "recipients_refused" if outcome.refused else ""
+        refused = (f"{address}: {refusal.code} {refusal.text}" for address, refusal in outcome.refused.items())
+        reason = "; ".join(refused)[:500]
         request_id, elapsed_s = outcome.request_id, outcome.elapsed_s
     else:
         state = UNKNOWN if isinstance(outcome, DeliveryUnknown) else FAILED
@@ -136,7 +154,7 @@ def bury_the_dead(session: Session) -> int:
         .values(
             state=UNKNOWN,
             code="process_died",
-            reason="the process that was handing it over ended",
+            reason="the process that was handing it over ended, or could not record what came of it",
             claimed_until=None,
             updated_at=utc_now(),
         )

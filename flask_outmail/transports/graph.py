@@ -44,6 +44,7 @@ MAX_REQUEST_BYTES = 4_000_000
 MAX_CONCURRENT_REQUESTS = 4
 #: An idle connection older than this is not trusted with a message: a lost answer cannot be told from a lost mail.
 MAX_IDLE_S = 20.0
+MAX_ERROR_BYTES = 65_536
 
 # Codes that mean "the credential or its permission", whatever status they come with.
 _PERMISSION = {
@@ -90,8 +91,12 @@ class GraphTransport:
     def deliver(self, envelope: Envelope) -> Receipt:
         started = monotonic()
         body = self.request_body(envelope)
-        with self._gate:
+        if not self._gate.acquire(timeout=self._settings.timeout_s):
+            raise Throttled("too many messages are under way to Graph", code="too_many_at_once", transport=self.name)
+        try:
             answer = self.post(body)
+        finally:
+            self._gate.release()
         if answer.status != 202:
             self._refuse(answer, envelope)
         # A Retry-After may stand beside a 202. The message is accepted all the same; obeying it would send it twice.
@@ -172,19 +177,22 @@ class GraphTransport:
                 auth=_Bearer(token),
                 timeout=(settings.connect_timeout_s, settings.timeout_s),
                 allow_redirects=False,
+                # The status decides; a body that breaks off after a 202 changes nothing.
+                stream=True,
             )
         except requests.RequestException as exc:
             # Not one connection of this session is to be trusted after a fault.
             self.close()
             if not stream.has_left:
                 cloud = settings.cloud
-                raise network.unavailable(exc, cloud.graph_host, cloud.graph_port, transport=self.name) from exc
+                # From None: the request in the cause carries the token.
+                raise network.unavailable(exc, cloud.graph_host, cloud.graph_port, transport=self.name) from None
             raise DeliveryUnknown(
                 "Graph did not answer after the message was sent to it",
                 code="answer_lost",
                 transport=self.name,
                 request_id=client_request_id,
-            ) from exc
+            ) from None
         return Answer.read(response, client_request_id)
 
     def _connected(self) -> requests.Session:
@@ -231,14 +239,26 @@ class Answer:
 
     @classmethod
     def read(cls, response: requests.Response, client_request_id: str = "") -> Answer:
-        code, text = ("", "") if response.status_code == 202 else _error(response.content)
-        return cls(
-            status=response.status_code,
-            code=code,
-            text=text[:300],
-            request_id=response.headers.get("request-id") or client_request_id,
-            retry_after_s=retry_after_s(response.headers),
-        )
+        request_id = response.headers.get("request-id") or client_request_id
+        content = _body_of(response)
+        if response.status_code == 202:
+            return cls(202, request_id=request_id)
+        code, text = _error(content)
+        return cls(response.status_code, code, text[:300], request_id, retry_after_s(response.headers))
+
+
+def _body_of(response: requests.Response) -> bytes:
+    """The beginning of the body; what cannot be read is as good as empty."""
+    from requests.exceptions import RequestException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        content: bytes = response.raw.read(MAX_ERROR_BYTES, decode_content=True)
+    except (OSError, HTTPError, RequestException):
+        content = b""
+    if len(content) >= MAX_ERROR_BYTES or not content:
+        response.close()
+    return content
 
 
 def send_mail_url(graph: str, mailbox: str) -> str:
@@ -250,7 +270,7 @@ def _error(content: bytes) -> tuple[str, str]:
     """(code, message) of an error body. The deepest `innerError` with a code is the most specific (Graph: errors)."""
     try:
         error = json.loads(content).get("error")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return "", ""
     code, text = "", ""
     for _ in range(10):

@@ -263,6 +263,13 @@ class SmtpSession:
             ) from exc
         if not reply:
             self._refuse(reply, "the server refused the message", sender=envelope.from_address, kind=MessageRejected)
+        if reply.code != 250:
+            # RFC 5321 4.3.2 knows one acceptance after the final dot.
+            raise DeliveryUnknown(
+                f"{self._where}: an odd answer to the message ({reply.status})",
+                code="answer_odd",
+                transport=self.name,
+            )
         return reply, refused
 
     def reset(self) -> None:

@@ -18,9 +18,12 @@ from .. import network
 
 #: RFC 5321 4.5.3.1.5 lets a reply line have 512 octets; servers write longer ones. This ends a server that never stops.
 MAX_REPLY_BYTES = 65_536
+QUIT_TIMEOUT_S = 1.0
 _ENHANCED = re.compile(r"^([245]\.\d{1,3}\.\d{1,3})(?:\s|$)")
 # A CR or LF inside a command would be a second command.
 _UNSAFE = re.compile(r"[\r\n\x00]")
+
+_ENCODED = re.compile(r"(?=[A-Za-z+/_%-]*\d)[A-Za-z0-9+/_%-]{24,}={0,2}")
 
 Observer = Callable[[str, str], None]
 
@@ -178,6 +181,8 @@ class SmtpClient:
         A server that has had enough may answer early, or hang up; seen here, it is still certain that nothing was
         accepted. Returns such an early reply, None when the server waits for the dot as it should.
         """
+        if self._buffer:
+            raise ProtocolError("the server spoke out of turn")
         stuffed = re.sub(rb"(?m)^\.", b"..", content)
         if not stuffed.endswith(b"\r\n"):
             stuffed += b"\r\n"
@@ -201,6 +206,8 @@ class SmtpClient:
 
     def quit(self) -> None:
         """Says goodbye, if the connection still stands, and closes."""
+        # Courtesy is not worth a long wait: the message's fate is settled.
+        self._timeout_s = min(self._timeout_s, QUIT_TIMEOUT_S)
         try:
             self.command("QUIT")
         except OSError:
@@ -219,7 +226,8 @@ class SmtpClient:
         """`text` without any credential used here: some servers quote the command they did not like."""
         for secret in sorted(filter(None, self._secrets), key=len, reverse=True):
             text = text.replace(secret, "••••")
-        return text
+        # After a log-in anything that looks encoded may hold it in a form that we have not thought of.
+        return _ENCODED.sub("••••", text) if self._secrets else text
 
     def _connected(self) -> socket.socket:
         if self._sock is None:

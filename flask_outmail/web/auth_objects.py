@@ -209,7 +209,7 @@ def _change(
         else:
             for setup in setups.using(database, changed):
                 if setup.connection in proven:
-                    setups.mark_verified(setup, setups.values_of(setup, found.vault).fingerprint(), by=actor())
+                    setups.mark_verified(setup, setups.values_of(setup, found.vault), found.vault, by=actor())
             database.commit()
     if page.problems or conflict_by:
         # What was read before is no longer true, or was rolled back.

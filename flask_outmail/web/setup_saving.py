@@ -61,7 +61,7 @@ def save(
         auth_object=auth_object,
     )
     if proven:
-        setups.mark_verified(row, values.fingerprint(), by=by)
+        setups.mark_verified(row, values, engine.vault, by=by)
     if into_use:
         setups.activate(row, by=by)
     session.commit()
@@ -71,15 +71,15 @@ def save(
 
 def is_proven(engine: Engine, session: Session, known: Known, values: SetupValues) -> bool:
     """Whether a recent test passed for these values, or what is in use and verified is the same but for its names."""
-    if setups.is_proven(session, values, valid_s=engine.settings.test_valid_s):
+    if setups.is_proven(session, values, engine.vault, valid_s=engine.settings.test_valid_s):
         return True
-    return known.active is not None and setups.is_verified(known.active, values)
+    return known.active is not None and setups.is_verified(known.active, values, engine.vault)
 
 
 def is_revision_proven(engine: Engine, row: Setup) -> bool:
     """Whether a test passed for exactly what this revision says today; false when it cannot be read."""
     try:
-        return setups.is_verified(row, setups.values_of(row, engine.vault))
+        return setups.is_verified(row, setups.values_of(row, engine.vault), engine.vault)
     except OutmailError:
         return False
 

@@ -178,3 +178,26 @@ def test_ascii_attachment_names_can_be_asked_for(app: Flask, mail: Mail) -> None
     message = Message("x", ["to@x.example"], "y")
     message.attach("ünïcödeß ←.→ ✓.txt", "text/plain", b"x")
     assert 'filename="unicode . .txt"' in message.as_string()
+
+
+def test_a_sender_assigned_later_is_kept(make_app: MakeApp, simulator: Simulator) -> None:
+    _, mail = make_app(smtp_setup(simulator), MAIL_DEFAULT_SENDER="old@x.example")
+    for sender in ("news@contoso.example",):
+        message = Message("x", ["to@x.example"], "y")
+        message.sender = sender
+        mail.send(message)
+        assert sender in str(simulator.delivered[-1].parsed["From"])
+
+
+def test_a_default_sender_assigned_at_run_time_is_meant(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(smtp_setup(simulator), MAIL_DEFAULT_SENDER="old@x.example")
+    app.extensions["mail"].default_sender = "news@contoso.example"
+    mail.send(Message("x", ["to@x.example"], "y"))
+    assert "news@contoso.example" in str(simulator.delivered[-1].parsed["From"])
+
+
+def test_what_can_be_sent_can_be_suppressed(make_app: MakeApp, simulator: Simulator) -> None:
+    _, mail = make_app(smtp_setup(simulator), TESTING=True)
+    with mail.record_messages() as outbox:
+        mail.send_message("x", ["to@x.example"], "y")
+    assert len(outbox) == 1

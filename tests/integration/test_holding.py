@@ -45,7 +45,7 @@ def activate(app: Flask, values: SetupValues, *, connection: str = PRIMARY, veri
         )
         setups.activate(row, by="ann")
         if verified:
-            setups.mark_verified(row, values.fingerprint(), by="ann")
+            setups.mark_verified(row, values, engine.vault, by="ann")
         session.commit()
     engine.look_again()
 
@@ -200,3 +200,132 @@ def test_a_message_goes_by_the_connection_that_is_named(
     _, mail = two_connections
     assert mail.send(make_message(), via="backup").connection == "backup"
     assert str(simulator.delivered[0].parsed["From"]).startswith("Backup")
+
+
+def test_one_message_object_sent_to_several_people_in_turn_is_held_for_each(
+    make_app: MakeApp, simulator: Simulator
+) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    message = make_message()
+    for recipient in ("ann@customers.example", "bob@customers.example"):
+        message.recipients = [recipient]
+        with pytest.raises(SetupNotVerified):
+            mail.send(message)
+    activate(app, smtp_values(simulator), verified=True)
+    assert engine_of(app).release() == (2, 0)
+    assert [one.recipient for one in simulator.delivered] == ["ann@customers.example", "bob@customers.example"]
+
+
+def test_a_refused_recipient_of_a_held_message_is_on_record(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    mail.send_many([make_message(recipients=["ann@customers.example", "nobody@x.example"])])
+    activate(app, smtp_values(simulator), verified=True)
+    simulator.faults.preset("smtp-rcpt-550", recipient="nobody@x.example")
+    assert engine_of(app).release() == (1, 0)
+    with engine_of(app).database.session() as session:
+        assert "nobody@x.example: 550" in session.query(Delivery).one().reason
+
+
+def test_one_recipient_who_is_busy_does_not_hold_up_the_other_messages(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    mail.send_many([make_message(recipients=["full@x.example"]), make_message()])
+    activate(app, smtp_values(simulator), verified=True)
+    simulator.faults.preset("smtp-rcpt-451", recipient="full@x.example")
+    assert engine_of(app).release() == (1, 0)
+    assert states(app) == {"held": 1, "accepted": 1}
+
+
+def test_a_message_that_cannot_be_decrypted_does_not_hold_up_the_others(
+    make_app: MakeApp, simulator: Simulator
+) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    mail.send_many([make_message(), make_message()])
+    engine = engine_of(app)
+    with engine.database.session() as session:
+        first = session.query(Delivery).order_by(Delivery.id).first()
+        assert first is not None
+        first.content_sealed = b"00000000:sealed with a key that is gone"
+        session.commit()
+    activate(app, smtp_values(simulator), verified=True)
+    assert engine.release() == (1, 0)
+    assert states(app) == {"held": 1, "accepted": 1}
+
+
+def test_what_was_held_follows_the_next_message_that_is_accepted(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    mail.send_many([make_message(subject="held")])
+    activate(app, smtp_values(simulator), verified=True)
+    assert mail.send(make_message(subject="now")).accepted
+    assert [one.subject for one in simulator.delivered] == ["now", "held"]
+
+
+def test_a_passed_diagnosis_lets_held_mail_go(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    mail.send_many([make_message()])
+    assert all(step.state == "passed" for step in mail.diagnose())
+    assert len(simulator.delivered) == 1
+
+
+def test_a_from_that_is_denied_stops_the_release_before_exchange_blocks_the_mailbox(
+    make_app: MakeApp, simulator: Simulator
+) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    mail.send_many([make_message(), make_message()])
+    activate(app, smtp_values(simulator, from_address="anna@contoso.example"), verified=True)
+    assert engine_of(app).release() == (0, 0)
+    assert states(app) == {"held": 2}
+
+
+def test_a_setup_that_was_verified_carries_mail_while_the_database_is_away(
+    make_app: MakeApp, simulator: Simulator, tmp_path: Any
+) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator), verified=True)
+    mail.send(make_message())
+    engine = engine_of(app)
+    engine.look_soon()
+    engine.database._app = app
+    app.extensions["sqlalchemy"].engine.dispose()
+    database = tmp_path / "shop.sqlite"
+    database.rename(tmp_path / "away.sqlite")
+    database.mkdir()  # nothing can be opened there
+    assert mail.send(make_message()).accepted
+
+
+def test_no_password_can_be_tried_on_what_the_database_holds(make_app: MakeApp, simulator: Simulator) -> None:
+    """A plain hash beside the other values would let anybody with a copy of the database guess the password."""
+    import hashlib
+
+    app, _ = make_app(db=True)
+    values = smtp_values(simulator)
+    activate(app, values, verified=True)
+    with engine_of(app).database.session() as session:
+        stored = session.query(Setup).one().verified_fingerprint
+    assert stored != hashlib.sha256(values.canonical().encode()).hexdigest()
+
+
+def test_the_applications_own_work_in_a_database_in_memory_is_left_alone(
+    make_app: MakeApp, simulator: Simulator
+) -> None:
+    from sqlalchemy import text
+
+    app, mail = make_app(db=True, SQLALCHEMY_DATABASE_URI="sqlite://", OUTMAIL_SETUP=None)
+    activate(app, smtp_values(simulator), verified=True)
+    session = app.extensions["sqlalchemy"].session
+    session.execute(text("create table orders (id integer)"))
+    session.commit()
+    session.execute(text("insert into orders values (1)"))
+    mail.send(make_message())
+    simulator.faults.preset("smtp-auth-535")
+    mail.send_many([make_message()])
+    assert engine_of(app).database.tables_missing() is False
+    session.commit()
+    assert session.execute(text("select count(*) from orders")).scalar() == 1
+    session.remove()

@@ -275,13 +275,13 @@ def test_the_active_revision_is_the_one_activated_last(session: Session, vault: 
 
 def test_restoring_makes_a_new_revision_and_keeps_what_was_proven(session: Session, vault: Vault) -> None:
     first = save(session, vault, 0)
-    setups.mark_verified(first, values().fingerprint(), by="ann")
+    setups.mark_verified(first, values(), vault, by="ann")
     save(session, vault, 1, host="other.example")
     again = setups.restore(session, first, vault, by="bo", seen_revision=2)
     session.commit()
     assert (again.revision, again.restored_from) == (3, 1)
     restored = setups.values_of(again, vault)
-    assert restored == values() and setups.is_verified(again, restored)
+    assert restored == values() and setups.is_verified(again, restored, vault)
 
 
 def test_a_difference_names_fields_and_never_a_secret(session: Session, vault: Vault) -> None:
@@ -293,12 +293,12 @@ def test_a_difference_names_fields_and_never_a_secret(session: Session, vault: V
 
 def test_verified_is_about_exactly_the_values_that_were_tested(session: Session, vault: Vault) -> None:
     row = save(session, vault, 0)
-    setups.mark_verified(row, values().fingerprint(), by="ann")
-    assert setups.is_verified(row, values())
-    assert setups.is_verified(row, values(from_name="Shop", failure_alerts_to="ops@x.example"))
+    setups.mark_verified(row, values(), vault, by="ann")
+    assert setups.is_verified(row, values(), vault)
+    assert setups.is_verified(row, values(from_name="Shop", failure_alerts_to="ops@x.example"), vault)
     for change in ({"host": "x"}, {"port": 25}, {"password": "other"}, {"username": "v"}, {"tls": "none"},
                    {"from_address": "b@x.example"}, {"credential": Credential(TENANT, CLIENT, SECRET)}):  # fmt: skip
-        assert not setups.is_verified(row, values(**change))
+        assert not setups.is_verified(row, values(**change), vault)
 
 
 def test_a_stored_password_goes_only_where_it_was_stored_for() -> None:
@@ -312,12 +312,12 @@ def test_a_stored_password_goes_only_where_it_was_stored_for() -> None:
 def test_a_proof_counts_for_its_values_for_a_while_and_the_newest_one_decides(session: Session, vault: Vault) -> None:
     setups.add_proof(session, values(), vault, passed=True, steps=[], by="ann")
     session.commit()
-    assert setups.is_proven(session, values(), valid_s=60)
-    assert not setups.is_proven(session, values(host="x"), valid_s=60)
-    assert not setups.is_proven(session, values(), valid_s=0)
+    assert setups.is_proven(session, values(), vault, valid_s=60)
+    assert not setups.is_proven(session, values(host="x"), vault, valid_s=60)
+    assert not setups.is_proven(session, values(), vault, valid_s=0)
     proof = setups.add_proof(session, values(), vault, passed=False, steps=[], by="ann")
     session.commit()
-    assert not setups.is_proven(session, values(), valid_s=60)
+    assert not setups.is_proven(session, values(), vault, valid_s=60)
     assert setups.tested_password(session, values(password=""), proof.id, vault, valid_s=60) == "hunter2"
     assert setups.tested_password(session, values(host="evil.example"), proof.id, vault, valid_s=60) == ""
 

@@ -21,6 +21,7 @@
     const field = (name) => form.elements[name];
     const typed = { host: null, port: null, tls: null };
     let before = null;
+    let offered = "";  // the port we filled in, which gives way to the next; a port that was typed does not
 
     function apply() {
       const chosen = form.querySelector("input[name=service]:checked");
@@ -35,7 +36,9 @@
         if (isLocked) field(name).value = String(filled[name] || "");
         else if (wasLocked) { field(name).value = typed[name] || (name === "tls" ? "starttls" : ""); typed[name] = null; }
       }
-      if (!locked.includes("port") && !field("port").value && filled.port) field("port").value = String(filled.port);
+      if (!locked.includes("port") && filled.port && ["", offered].includes(field("port").value)) {
+        field("port").value = offered = String(filled.port);
+      }
       for (const name of ["host", "port"]) field(name).readOnly = locked.includes(name);
       form.querySelectorAll("input[name=tls]").forEach((radio) => { radio.disabled = locked.includes("tls"); });
       form.querySelector("[data-tls-locked]").hidden = !locked.includes("tls");
