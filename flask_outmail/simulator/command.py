@@ -57,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     for name, port, says in (
         ("https", 8443, "Entra and Graph"),
-        ("smtp", 8587, "SMTP with STARTTLS"),
-        ("smtps", 8465, "SMTP with TLS from the start"),
+        ("smtp", 5587, "SMTP with STARTTLS"),
+        ("smtps", 5465, "SMTP with TLS from the start"),
         ("web", 8025, "the mailboxes in the browser"),
     ):
         parser.add_argument(
