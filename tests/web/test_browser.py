@@ -136,6 +136,30 @@ def test_changing_the_service_keeps_what_was_typed_and_submits_nothing(
     assert page.is_visible("#password")
 
 
+def test_a_saved_service_leaves_nothing_of_its_server_to_another(
+    site: Site, served: str, open_page: Callable[..., Page]
+) -> None:
+    site.post("/auth-objects/new", action="save", **site.object_fields())
+    site.save_tested(site.graph_fields())
+    page = open_page()
+    page.goto(f"{served}/setup")
+    page.check("input[name=service][value=smtp]")
+    chosen = page.locator("input[name=tls]:checked").get_attribute("value")
+    assert (page.input_value("#host"), page.input_value("#port"), chosen) == ("", "587", "starttls")
+
+
+def test_the_port_of_microsofts_smtp_is_that_of_the_objects_cloud_whichever_is_chosen_first(
+    site: Site, served: str, open_page: Callable[..., Page]
+) -> None:
+    site.post("/auth-objects/new", action="save", **site.object_fields())
+    page = open_page()
+    page.goto(f"{served}/setup")
+    page.check("input[name=service][value=microsoft365_smtp]")
+    assert page.input_value("#port") == "587"
+    page.select_option("#auth_object", "1")
+    assert page.input_value("#port") == str(site.simulator.smtp_port)
+
+
 def test_enter_in_a_field_tests_and_does_not_save(site: Site, served: str, open_page: Callable[..., Page]) -> None:
     page = open_page(java_script_enabled=False)
     page.goto(f"{served}/setup")

@@ -32,7 +32,8 @@
       for (const name of ["host", "port", "tls"]) {
         const isLocked = locked.includes(name);
         const wasLocked = before !== null && before.includes(name);
-        if (isLocked && !wasLocked && typed[name] === null) typed[name] = field(name).value;
+        // What stood there when the page was opened was filled in for this service, and is nothing that was typed.
+        if (isLocked && !wasLocked && before !== null) typed[name] = field(name).value;
         if (isLocked) field(name).value = String(filled[name] || "");
         else if (wasLocked) { field(name).value = typed[name] || (name === "tls" ? "starttls" : ""); typed[name] = null; }
       }
