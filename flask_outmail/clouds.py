@@ -18,7 +18,7 @@ SMTP_PORT = 587
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """Where one Microsoft 365 lives. `authority` and `graph` are https URLs without a path."""
+    """Where one Microsoft 365 lives. `authority` and `graph` are https URLs, without the tenant and without `/v1.0`."""
 
     name: str
     label: str
@@ -80,7 +80,12 @@ def clouds(extra: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Cl
     """
     known = {cloud.name: cloud for cloud in _OFFICIAL}
     for name, entry in (extra or {}).items():
-        known[name] = _custom(name, entry)
+        try:
+            known[str(name)] = _custom(str(name), entry)
+        except (ValueError, TypeError) as exc:
+            raise ConfigurationError(
+                f"OUTMAIL_CLOUDS[{name!r}]: a value is of the wrong form ({exc})", code="config_invalid"
+            ) from exc
     return known
 
 
@@ -91,9 +96,12 @@ def _custom(name: str, entry: Mapping[str, Any]) -> Cloud:
         raise ConfigurationError(f"{where}: unknown entry {', '.join(map(repr, unknown))}", code="config_unknown")
     for key in _REQUIRED:
         url = urlsplit(str(entry.get(key, "")))
-        if url.scheme != "https" or not url.hostname:
-            raise ConfigurationError(f"{where}: {key!r} must be an https URL", code="config_invalid")
-    graph = str(entry["graph"]).rstrip("/")
+        odd = url.query or url.fragment or url.username or url.port == 0
+        if url.scheme != "https" or not url.hostname or odd:
+            raise ConfigurationError(
+                f"{where}: {key!r} must be an https URL without log-in and query", code="config_invalid"
+            )
+    graph = str(entry["graph"]).rstrip("/").removesuffix("/v1.0")
     smtp_host, _, smtp_port = str(entry.get("smtp_host") or "").partition(":")
     return Cloud(
         name=name,

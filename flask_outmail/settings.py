@@ -150,6 +150,18 @@ class Settings:
         Raises:
             ConfigurationError: names the key, and never shows its value when it could be a secret.
         """
+        try:
+            return cls._from_config(config)
+        except (TypeError, ValueError, AttributeError, LookupError) as exc:
+            if isinstance(exc, ConfigurationError):
+                raise
+            # From None: the text of such an error often quotes the value, which may be a secret.
+            raise ConfigurationError(
+                f"a value of the mail configuration is of the wrong kind ({type(exc).__name__})", code="config_invalid"
+            ) from None
+
+    @classmethod
+    def _from_config(cls, config: Mapping[str, Any]) -> Settings:
         for key in config:
             if key.startswith("OUTMAIL_") and key not in _DEFAULTS:
                 # A warning, not an error: a key of a newer version must not stop an older one.
@@ -173,10 +185,10 @@ class Settings:
             smtp_timeout_s=_positive(config, "OUTMAIL_SMTP_TIMEOUT_SECONDS"),
             graph_timeout_s=_positive(config, "OUTMAIL_GRAPH_TIMEOUT_SECONDS"),
             token_timeout_s=_positive(config, "OUTMAIL_TOKEN_TIMEOUT_SECONDS"),
-            auth_objects_max=int(_positive(config, "OUTMAIL_AUTH_OBJECTS_MAX")),
-            test_valid_s=int(_positive(config, "OUTMAIL_TEST_VALID_SECONDS")),
-            tests_per_minute=int(_positive(config, "OUTMAIL_TESTS_PER_MINUTE")),
-            alert_pause_s=int(_positive(config, "OUTMAIL_ALERT_PAUSE_SECONDS")),
+            auth_objects_max=_count(config, "OUTMAIL_AUTH_OBJECTS_MAX"),
+            test_valid_s=_count(config, "OUTMAIL_TEST_VALID_SECONDS"),
+            tests_per_minute=_count(config, "OUTMAIL_TESTS_PER_MINUTE"),
+            alert_pause_s=_count(config, "OUTMAIL_ALERT_PAUSE_SECONDS"),
             setup=setup_from_mapping(setup, "OUTMAIL_SETUP") if setup is not None else None,
             setup_key="OUTMAIL_SETUP" if setup is not None else "",
             fallback=_flask_mail_setup(config),
@@ -253,7 +265,7 @@ def _certificate_text(value: str, key: str) -> str:
 
 def _flask_mail_setup(config: Mapping[str, Any]) -> SetupValues | None:
     """The setup that Flask-Mail's keys describe; None when none of the keys that name a server is set."""
-    if not any(config.get(key) is not None for key in ("MAIL_SERVER", "MAIL_PORT", "MAIL_USERNAME")):
+    if not any(config.get(key) not in (None, "") for key in ("MAIL_SERVER", "MAIL_PORT", "MAIL_USERNAME")):
         return None
     return flask_mail_values(config)
 
@@ -262,7 +274,7 @@ def flask_mail_values(config: Mapping[str, Any]) -> SetupValues:
     """What the `MAIL_…` keys mean, with Flask-Mail's defaults (127.0.0.1, port 25, no TLS) for those left out."""
 
     def value(key: str) -> Any:
-        return _DEFAULTS[key] if config.get(key) is None else config[key]
+        return _DEFAULTS[key] if config.get(key) in (None, "") else config[key]
 
     # With both set, Flask-Mail opened TLS first and then asked for STARTTLS inside it, which no server offers.
     tls: Tls = "tls" if value("MAIL_USE_SSL") else "starttls" if value("MAIL_USE_TLS") else "none"
@@ -298,6 +310,13 @@ def _positive(config: Mapping[str, Any], key: str) -> float:
     return number
 
 
+def _count(config: Mapping[str, Any], key: str) -> int:
+    number = _positive(config, key)
+    if number < 1 or number != int(number):
+        raise ConfigurationError(f"{key} must be a whole number, 1 or more", code="config_invalid")
+    return int(number)
+
+
 def _port(value: Any, key: str) -> int:
     try:
         port = int(value)
@@ -311,6 +330,7 @@ def _port(value: Any, key: str) -> int:
 def _keys(value: Any) -> tuple[str, ...]:
     if not value:
         return ()
+    value = value.decode() if isinstance(value, bytes) else value
     keys: Sequence[Any] = value.split(",") if isinstance(value, str) else value
     return tuple(key.decode() if isinstance(key, bytes) else str(key).strip() for key in keys)
 
