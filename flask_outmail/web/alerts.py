@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 
 from ..models import Incident
 from ..outbox import alerts as incidents
-from .blueprint import actor, engine, pages, tell
+from .blueprint import ID, actor, engine, pages, tell
 from .forms import ActionForm, demand_csrf
 
 _RECENT = 20
@@ -21,7 +21,7 @@ def alerts() -> ResponseReturnValue:
     return render_template("outmail/alerts.html", open_ones=open_ones, closed=closed, form=ActionForm())
 
 
-@pages.post("/alerts/<int:incident_id>/dismiss")
+@pages.post(f"/alerts/<{ID}:incident_id>/dismiss")
 def dismiss_alert(incident_id: int) -> ResponseReturnValue:
     demand_csrf()
     with engine().database.session() as database:

@@ -18,8 +18,8 @@ from ..errors import OutmailError
 from ..models import PRIMARY, AuthObject, Setup
 from ..proving import Trial, credential_checks
 from .auth_object_form import Entered, is_changed, read, show
-from .blueprint import actor, ago, engine, pages, tell
-from .forms import ActionForm, AuthObjectForm, csrf_refused, demand_csrf, number, wanted_action
+from .blueprint import ID, actor, ago, engine, pages, tell
+from .forms import ActionForm, AuthObjectForm, csrf_refused, demand_csrf, in_order, number, wanted_action
 from .setup_form import plain_values_of, wanted_connection
 from .setup_saving import is_revision_proven, release
 from .trials import Run, refuse, stream
@@ -42,6 +42,7 @@ class Page:
 
     def render(self, status: int = 200) -> ResponseReturnValue:
         clouds = engine().environment.clouds
+        self.problems = in_order(self.form, self.problems)
         self.form.provider.choices = list(PROVIDERS.items())
         self.form.cloud.choices = [(cloud.name, cloud.label) for cloud in clouds.values()]
         context: dict[str, Any] = {
@@ -122,7 +123,7 @@ def _limit_reached() -> int:
     return found.settings.auth_objects_max if count >= found.settings.auth_objects_max else 0
 
 
-@pages.route("/auth-objects/<int:object_id>", methods=["GET", "POST"])
+@pages.route(f"/auth-objects/<{ID}:object_id>", methods=["GET", "POST"])
 def auth_object(object_id: int) -> ResponseReturnValue:
     row, used_by = _wanted(object_id)
     if request.method == "GET":
@@ -233,7 +234,7 @@ def stream_new_auth_object_test() -> Response:
     return _stream_test(None)
 
 
-@pages.post("/auth-objects/<int:object_id>/test")
+@pages.post(f"/auth-objects/<{ID}:object_id>/test")
 def stream_auth_object_test(object_id: int) -> Response:
     return _stream_test(_wanted(object_id)[0])
 
@@ -258,7 +259,7 @@ def _run(entered: Entered) -> Run:
     return Run([(check.key, check.title) for check in checks], lambda: steps.run(checks), conclude, kind="auth_object")
 
 
-@pages.route("/auth-objects/<int:object_id>/delete", methods=["GET", "POST"])
+@pages.route(f"/auth-objects/<{ID}:object_id>/delete", methods=["GET", "POST"])
 def delete_auth_object(object_id: int) -> ResponseReturnValue:
     found = engine()
     status = 200

@@ -13,6 +13,9 @@ from ..models import utc_now
 
 pages = Blueprint("outmail", __name__, template_folder="templates", static_folder="static")
 
+#: The part of an address that is a row's id. A number that no database could hold is no page, and not an error.
+ID = "int(max=2147483647)"
+
 #: Our own place in the session. Flask's flash() would show each message twice inside a base template that shows
 #: flashed messages itself.
 _NOTICES = "_outmail_notices"

@@ -38,6 +38,12 @@ def csrf_refused(form: FlaskForm) -> bool:
     return bool(token is not None and token.errors)
 
 
+def in_order(form: FlaskForm, problems: dict[str, str]) -> dict[str, str]:
+    """Problems in the order of the form's fields, as a person meets them."""
+    places = {name: place for place, name in enumerate(form._fields)}
+    return dict(sorted(problems.items(), key=lambda one: places.get(one[0], len(places))))
+
+
 def demand_csrf() -> None:
     """For forms that are only a button.
 

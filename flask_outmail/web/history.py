@@ -8,12 +8,12 @@ from flask import abort, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from .. import setups
+from .. import services, setups
 from ..auth_objects import Conflict
 from ..errors import SecretUnreadable
 from ..models import PRIMARY, Setup
 from ..setups import Change
-from .blueprint import actor, ago, engine, pages, tell
+from .blueprint import ID, actor, ago, engine, pages, tell
 from .forms import ActionForm, demand_csrf, number, wanted_action
 from .setup_form import Known, known_of, wanted_connection
 from .setup_saving import is_revision_proven, release
@@ -44,10 +44,13 @@ def history() -> ResponseReturnValue:
             )
             for row, before in zip(rows, [*rows[1:], None], strict=False)
         ]
-    return render_template("outmail/history.html", entries=entries, known=known, form=ActionForm())
+    labels = {service.name: service.label for service in services.services()}
+    return render_template(
+        "outmail/history.html", entries=entries, known=known, form=ActionForm(), service_labels=labels
+    )
 
 
-@pages.post("/history/<int:setup_id>/restore")
+@pages.post(f"/history/<{ID}:setup_id>/restore")
 def restore_revision(setup_id: int) -> ResponseReturnValue:
     """The values of an old revision as a new one."""
     demand_csrf()
@@ -78,7 +81,7 @@ def restore_revision(setup_id: int) -> ResponseReturnValue:
     return _in_use(known.connection, told, proven)
 
 
-@pages.post("/history/<int:setup_id>/use")
+@pages.post(f"/history/<{ID}:setup_id>/use")
 def use_revision(setup_id: int) -> ResponseReturnValue:
     """Puts a saved revision into use; asks first when that would stop mail that flows."""
     demand_csrf()

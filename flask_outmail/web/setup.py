@@ -17,7 +17,7 @@ from ..models import PRIMARY
 from ..proving import Trial
 from ..settings import SetupValues
 from .blueprint import actor, ago, engine, pages, tell
-from .forms import SetupForm, csrf_refused, number, wanted_action
+from .forms import SetupForm, csrf_refused, in_order, number, wanted_action
 from .setup_form import (
     Entered,
     Known,
@@ -65,6 +65,7 @@ class Page:
     def render(self, status: int = 200) -> ResponseReturnValue:
         found = engine()
         service = service_named(self.form.service.data)
+        self.problems = in_order(self.form, self.problems)
         context: dict[str, Any] = {
             "page": self,
             "form": self.form,
@@ -292,9 +293,7 @@ def _save(page: Page, entered: Entered, action: str) -> ResponseReturnValue:
 
 def _tell_saved(revision: int, is_in_use: bool, is_proven: bool, known: Known) -> None:
     if not is_in_use:
-        stays = (
-            f"{known.in_use[0].upper()}{known.in_use[1:]} stays in use." if known.in_use else "Nothing is in use yet."
-        )
+        stays = f"{known.in_use_first} stays in use." if known.in_use else "Nothing is in use yet."
         tell(f"Saved as a draft, revision {revision}. {stays}")
     elif is_proven:
         tell("Saved. Mail is sent with these settings.")

@@ -19,6 +19,8 @@ from ..settings import TLS_CHOICES, Credential, SetupValues, Tls
 from .forms import SetupForm, number
 
 _CONNECTION = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+# What a browser sends back need not be what it was given, and some databases refuse to look for just any text.
+_PROOF = re.compile(r"[0-9a-f]{32}")
 _HOST_AND_PORT = re.compile(r"(?P<host>[^:\s]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
 #: What the set-up form and a setup share by name and type.
 _TEXTS = ("username", "from_address", "from_name", "failure_alerts_to")
@@ -54,6 +56,11 @@ class Known:
     def locked_by(self) -> str:
         """The key that fixes every field; "" when the page may be edited."""
         return self.configured_by if self.configured_by == "OUTMAIL_SETUP" else ""
+
+    @property
+    def in_use_first(self) -> str:
+        """`in_use` where a sentence begins."""
+        return self.in_use[:1].upper() + self.in_use[1:]
 
     @property
     def newest_revision(self) -> int:
@@ -208,10 +215,9 @@ def _with_password(
     typed = form.password.data or ""
     if typed or not values.username:
         return replace(values, password=typed)
-    proof = session.get(Proof, form.proof.data or "")
-    tested = setups.tested_password(
-        session, values, form.proof.data or "", engine.vault, valid_s=engine.settings.test_valid_s
-    )
+    proof_id = form.proof.data if _PROOF.fullmatch(form.proof.data or "") else ""
+    proof = session.get(Proof, proof_id) if proof_id else None
+    tested = setups.tested_password(session, values, proof_id, engine.vault, valid_s=engine.settings.test_valid_s)
     if tested:
         return replace(values, password=tested)
     values = setups.with_stored_password(values, known.stored)

@@ -181,3 +181,27 @@ def test_no_page_scrolls_sideways(
     for path in (*PAGES, "auth-objects/1"):
         page.goto(f"{served}/{path}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+def test_what_microsoft_filled_in_does_not_turn_up_in_another_service(
+    site: Site, served: str, open_page: Callable[..., Page]
+) -> None:
+    site.post("/auth-objects/new", action="save", **site.object_fields())
+    site.save_tested(site.graph_fields())
+    page = open_page()
+    page.goto(f"{served}/setup")
+    page.check("input[name=service][value=smtp]")
+    assert [page.input_value(f"#{name}") for name in ("host", "port")] == ["", "587"]
+    assert page.is_checked("input[name=tls][value=starttls]")
+    page.check("input[name=service][value=microsoft365_graph]")
+    assert page.input_value("#host") == site.simulator.smtp_host
+
+
+def test_a_secret_can_be_looked_at_while_it_is_typed(served: str, open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    page.goto(f"{served}/auth-objects/new")
+    page.fill("#client_secret", "abc")
+    button = page.get_by_role("button", name="Show: Client secret")
+    button.click()
+    assert page.get_attribute("#client_secret", "type") == "text"
+    assert button.get_attribute("aria-pressed") == "true"

@@ -5,6 +5,46 @@
   // After a reload with errors the summary is what comes first.
   document.querySelector(".outmail [data-focus]")?.focus();
 
+  // A secret can be looked at while it is typed, and is hidden again before it is sent.
+  document.querySelectorAll(".outmail input[type=password]:not([readonly])").forEach((input) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "om-button om-reveal";
+    button.textContent = "Show";
+    button.setAttribute("aria-pressed", "false");
+    button.setAttribute("aria-label", `Show: ${input.labels[0].textContent.trim()}`);
+    const hide = (isHidden) => {
+      input.type = isHidden ? "password" : "text";
+      button.setAttribute("aria-pressed", String(!isHidden));
+    };
+    button.addEventListener("click", () => hide(input.type === "text"));
+    input.form?.addEventListener("submit", () => hide(true));
+    const row = document.createElement("div");
+    row.className = "om-secret";
+    input.replaceWith(row);
+    row.append(input, button);
+  });
+
+  // Texts to send on can be copied with one press.
+  document.querySelectorAll(".outmail details.om-request pre").forEach((pre) => {
+    if (!navigator.clipboard) return;
+    const button = document.createElement("button");
+    const told = document.createElement("span");
+    button.type = "button";
+    button.className = "om-button";
+    button.textContent = "Copy";
+    told.setAttribute("role", "status");
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(pre.textContent);
+        told.textContent = " Copied.";
+      } catch {
+        told.textContent = " Copying is not allowed here; select the text instead.";
+      }
+    });
+    pre.before(button, told);
+  });
+
   document.querySelectorAll(".outmail form[data-stream]").forEach((form) => {
     if (form.dataset.fills && !("isLocked" in form.dataset)) followChoice(form);
     form.addEventListener("submit", (event) => {
@@ -84,6 +124,7 @@
       live.textContent = stop.signal.aborted ? "Cancelled." : "The test could not be run: the application did not answer as expected. Reload the page and try again.";
     } finally {
       button.removeAttribute("aria-busy");
+      if (document.activeElement === cancel) button.focus();
       cancel.hidden = true;
     }
   }
