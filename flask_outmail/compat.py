@@ -16,7 +16,7 @@ from . import message as values
 from . import mime
 from .envelope import Receipt
 from .message import Address, AddressLike
-from .settings import _DEFAULTS
+from .settings import DEFAULTS
 from .signals import email_dispatched, notify
 
 
@@ -64,7 +64,7 @@ class MailState:
     def __init__(self, config: Mapping[str, Any], debug: bool, testing: bool) -> None:
         def value(key: str, default: Any = None) -> Any:
             found = config.get(key)
-            return (_DEFAULTS[key] if default is None else default) if found is None else found
+            return (DEFAULTS[key] if default is None else default) if found is None else found
 
         self.server: str = value("MAIL_SERVER")
         self.username: str | None = value("MAIL_USERNAME")

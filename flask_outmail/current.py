@@ -28,8 +28,7 @@ class Current:
     @property
     def sender(self) -> str:
         """The setup's own From, as a message's sender."""
-        name, address = self.values.from_name, self.values.from_address
-        return f"{name} <{address}>" if name and address else address
+        return self.values.sender
 
     @property
     def mailbox(self) -> str:

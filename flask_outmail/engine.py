@@ -27,7 +27,6 @@ from .errors import (
     ConfigurationError,
     DeliveryError,
     DeliveryUnknown,
-    InvalidMessage,
     OutmailError,
     RecipientsRefused,
     SenderRefused,
@@ -39,6 +38,7 @@ from .models import PRIMARY, Setup
 from .outbox import alerts, store
 from .settings import Settings, SetupValues, flask_mail_values
 from .signals import email_dispatched, message_accepted, message_failed, message_held, notify
+from .transports.base import Transport
 from .transports.memory import MemoryTransport
 from .vault import Vault, derived_key
 
@@ -230,28 +230,18 @@ class Engine:
         if current is None or not current.verified:
             return self._hold(message, via, current, envelope_from)
         self._fill_sender(message, current)
+        # What is wrong with the message is the caller's mistake and told to the caller; nobody else can mend it.
+        envelope = Envelope.for_message(
+            message,
+            sender=envelope_from,
+            mailbox=current.mailbox,
+            ascii_attachments=self.mail_state.ascii_attachments,
+        )
         try:
-            envelope = Envelope.for_message(
-                message,
-                sender=envelope_from,
-                mailbox=current.mailbox,
-                ascii_attachments=self.mail_state.ascii_attachments,
-            )
-            receipt = current.transport.deliver(envelope)
-        except InvalidMessage:
-            raise  # the caller's mistake, told to the caller; nobody else can mend it
+            receipt = _deliver(current.transport, envelope)
         except OutmailError as exc:
             self._failed(message, exc, current)
             raise
-        except Exception as exc:
-            # A transport's own mistake. It may have come before or after the message left.
-            unknown = DeliveryUnknown(
-                f"the transport failed in a way of its own ({type(exc).__name__})",
-                code="transport_fault",
-                transport=current.transport.name,
-            )
-            self._failed(message, unknown, current)
-            raise unknown from exc
         receipt = replace(receipt, connection=via)
         self._accepted(message, receipt, current)
         return receipt
@@ -359,14 +349,9 @@ class Engine:
     def _hand_over(self, claimed: store.Claimed, current: Current) -> Receipt | OutmailError:
         try:
             envelope = claimed.envelope.sent_from(Address.parse(current.sender), current.mailbox)
-            return current.transport.deliver(envelope)
+            return _deliver(current.transport, envelope)
         except OutmailError as exc:
             return exc
-        except Exception as exc:
-            # A transport's own mistake; recorded as unknown, because nobody knows when it came.
-            return DeliveryUnknown(
-                f"the transport failed in a way of its own ({type(exc).__name__})", code="transport_fault"
-            )
 
     @staticmethod
     def _stays_held(outcome: Receipt | OutmailError) -> bool:
@@ -415,3 +400,20 @@ class Engine:
         except (OutmailError, SQLAlchemyError) as exc:
             # Not the exception itself: a database's text quotes the values of the statement.
             logger.error("bookkeeping failed", extra={"error": type(exc).__name__})
+
+
+def _deliver(transport: Transport, envelope: Envelope) -> Receipt:
+    """`transport.deliver`, whose own mistakes become an error of ours.
+
+    Any exception may come from a third party's transport, before or after the message left: so it is unknown.
+    """
+    try:
+        return transport.deliver(envelope)
+    except OutmailError:
+        raise
+    except Exception as exc:
+        raise DeliveryUnknown(
+            f"the transport failed in a way of its own ({type(exc).__name__})",
+            code="transport_fault",
+            transport=transport.name,
+        ) from exc

@@ -62,7 +62,7 @@ KEYS: tuple[Key, ...] = (
     Key("MAIL_SUPPRESS_SEND", "bool", None, "Send nothing, only record. Default: the application's `testing`."),
     Key("MAIL_ASCII_ATTACHMENTS", "bool", False, "Turn attachment names into plain ASCII."),
 )
-_DEFAULTS = {key.name: key.default for key in KEYS}
+DEFAULTS = {key.name: key.default for key in KEYS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,12 @@ class SetupValues:
             values.pop(name)
         return json.dumps(values, sort_keys=True)
 
+    @property
+    def sender(self) -> str:
+        """The setup's own From, as a message's sender; "" when it has none."""
+        name, address = self.from_name, self.from_address
+        return f"{name} <{address}>" if name and address else address
+
     def filled(self, **values: Any) -> SetupValues:
         """A copy with `values` where this one has none."""
         return replace(self, **{name: value for name, value in values.items() if not getattr(self, name)})
@@ -163,7 +169,7 @@ class Settings:
     @classmethod
     def _from_config(cls, config: Mapping[str, Any]) -> Settings:
         for key in config:
-            if key.startswith("OUTMAIL_") and key not in _DEFAULTS:
+            if key.startswith("OUTMAIL_") and key not in DEFAULTS:
                 # A warning, not an error: a key of a newer version must not stop an older one.
                 logger.warning("unknown configuration key", extra={"key": key})
         prefix = _text(config, "OUTMAIL_URL_PREFIX")
@@ -274,7 +280,7 @@ def flask_mail_values(config: Mapping[str, Any]) -> SetupValues:
     """What the `MAIL_…` keys mean, with Flask-Mail's defaults (127.0.0.1, port 25, no TLS) for those left out."""
 
     def value(key: str) -> Any:
-        return _DEFAULTS[key] if config.get(key) in (None, "") else config[key]
+        return DEFAULTS[key] if config.get(key) in (None, "") else config[key]
 
     # With both set, Flask-Mail opened TLS first and then asked for STARTTLS inside it, which no server offers.
     tls: Tls = "tls" if value("MAIL_USE_SSL") else "starttls" if value("MAIL_USE_TLS") else "none"
@@ -295,13 +301,13 @@ def flask_mail_values(config: Mapping[str, Any]) -> SetupValues:
 
 def _text(config: Mapping[str, Any], key: str) -> str:
     value = config.get(key)
-    return str(_DEFAULTS[key] if value is None else value)
+    return str(DEFAULTS[key] if value is None else value)
 
 
 def _positive(config: Mapping[str, Any], key: str) -> float:
     value = config.get(key)
     try:
-        number = float(_DEFAULTS[key] if value is None else value)
+        number = float(DEFAULTS[key] if value is None else value)
     except (TypeError, ValueError) as exc:
         raise ConfigurationError(f"{key} must be a number, not {value!r}", code="config_invalid") from exc
     # A wait without an end is never what anybody wants, and NaN compares false with everything.

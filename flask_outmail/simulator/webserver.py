@@ -83,6 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._connection.reset()
             raise ConnectionResetError from None
         except Exception:
+            # A client under test must get an answer, as from any web server; the log has the trace.
             logger.exception("the simulator could not answer a request")
             status, headers, content = "500 Internal Server Error", [], b"the simulator failed"
         code, _, reason = status.partition(" ")

@@ -90,13 +90,9 @@ def new_auth_object() -> ResponseReturnValue:
         return Page(form, limit_reached=limit).render()
     page, entered = _entered(None)
     page.limit_reached = limit
-    if page.csrf_failed:
-        return page.render(400)
-    if page.problems:
-        return page.render(422)
-    if wanted_action() == "test":
-        page.runs = [_run(entered).finish()]
-        return page.render()
+    early = _without_saving(page, entered)
+    if early is not None:
+        return early
     found = engine()
     with found.database.session() as database:
         try:
@@ -113,6 +109,18 @@ def new_auth_object() -> ResponseReturnValue:
         connection = wanted_connection()
         return redirect(url_for(".setup", auth_object=row.id, connection=None if connection == PRIMARY else connection))
     return redirect(url_for(".auth_objects"))
+
+
+def _without_saving(page: Page, entered: Entered) -> ResponseReturnValue | None:
+    """The answer to a form that is not to be saved: refused, with problems, or only tested. None for all others."""
+    if page.csrf_failed:
+        return page.render(400)
+    if page.problems:
+        return page.render(422)
+    if wanted_action() == "test":
+        page.runs = [_run(entered).finish()]
+        return page.render()
+    return None
 
 
 def _limit_reached() -> int:
@@ -132,13 +140,9 @@ def auth_object(object_id: int) -> ResponseReturnValue:
         return Page(form, row, used_by=used_by).render()
     page, entered = _entered(row)
     page.used_by = used_by
-    if page.csrf_failed:
-        return page.render(400)
-    if page.problems:
-        return page.render(422)
-    if wanted_action() == "test":
-        page.runs = [_run(entered).finish()]
-        return page.render()
+    early = _without_saving(page, entered)
+    if early is not None:
+        return early
     proven: list[str] = []
     is_new = is_changed(entered, row, engine())
     if is_new:

@@ -42,6 +42,7 @@ class Run:
                 self.done.append(step)
                 yield step
         except Exception:
+            # Whatever it was, half of the answer has been sent: the page is told, and the log has the trace.
             logger.exception("a test ended by a fault of this application")
             self.broke = True
             return

@@ -10,6 +10,7 @@ from flask import redirect
 
 from flask_outmail import SetupNotVerified, setups
 from flask_outmail.models import AuthObject, Base, Setup
+from flask_outmail.vault import Vault, generate_key
 
 from ..conftest import MakeApp, engine_of, graph_setup, make_message, smtp_setup
 from ..integration.test_holding import activate, smtp_values
@@ -128,6 +129,14 @@ def test_a_lost_key_breaks_no_page(make_site: Callable[..., Site]) -> None:
     for path in (*EVERY_PAGE, "/auth-objects/1"):
         assert site.get(path).status_code == 200, path
     assert "cannot be read with the present keys" in site.get("/setup").text
+
+
+def test_a_secret_entered_again_after_a_lost_key_is_proven_and_used(site: Site) -> None:
+    site.save_tested(site.smtp_fields())
+    engine_of(site.app)._vault = Vault([generate_key()])
+    engine_of(site.app).look_again()
+    assert "cannot be read with the present keys" in site.get("/setup").text
+    assert "Mail is sent with these settings" in site.save_tested(site.smtp_fields()).text
 
 
 # -- authentication objects ------------------------------------------------------------------------------------------
