@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +13,8 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_outmail import Mail, Message
 from flask_outmail.engine import Engine
 from flask_outmail.simulator import Simulator
+
+from .servers.fixtures import *  # noqa: F403 -- fixtures are found where they are named
 
 STRICT = os.environ.get("OUTMAIL_TESTS_STRICT") == "1"
 
@@ -73,14 +74,20 @@ MakeApp = Callable[..., tuple[Flask, Mail]]
 
 
 @pytest.fixture
-def make_app(simulator: Simulator, tmp_path: Path) -> Iterator[MakeApp]:
+def app_database_url(sqlite_url: str) -> str:
+    """The database of `make_app`. A module whose tests shall run on all three overrides it with `database_url`."""
+    return sqlite_url
+
+
+@pytest.fixture
+def make_app(simulator: Simulator, app_database_url: str) -> Iterator[MakeApp]:
     """`make_app(setup, db=True, **config)` → (app, mail), with the application context pushed."""
     contexts = []
     databases = []
 
     def make(setup: dict[str, Any] | None = None, *, db: bool = False, **config: Any) -> tuple[Flask, Mail]:
         app = Flask("shop")
-        app.config.update(world(simulator), SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path / 'shop.sqlite'}")
+        app.config.update(world(simulator), SQLALCHEMY_DATABASE_URI=app_database_url)
         if setup is not None:
             app.config["OUTMAIL_SETUP"] = setup
         app.config.update(config)

@@ -15,6 +15,11 @@ from .test_holding import activate, smtp_values
 OPS = "ops@elsewhere.example"
 
 
+@pytest.fixture
+def app_database_url(database_url: str) -> str:
+    return database_url
+
+
 def incidents(app: object) -> list[Incident]:
     with engine_of(app).database.session() as session:  # type: ignore[arg-type]
         return list(session.query(Incident))

@@ -17,6 +17,11 @@ from flask_outmail.simulator import Simulator
 from ..conftest import MakeApp, engine_of, make_message
 
 
+@pytest.fixture
+def app_database_url(database_url: str) -> str:
+    return database_url
+
+
 def smtp_values(simulator: Simulator, **changes: Any) -> SetupValues:
     fields: dict[str, Any] = {
         "service": "smtp",
@@ -284,14 +289,12 @@ def test_a_from_that_is_denied_stops_the_release_before_exchange_blocks_the_mail
 
 
 def test_a_setup_that_was_verified_carries_mail_while_the_database_is_away(
-    make_app: MakeApp, simulator: Simulator, tmp_path: Any
+    make_app: MakeApp, simulator: Simulator, tmp_path: Any, sqlite_url: str
 ) -> None:
-    app, mail = make_app(db=True)
+    app, mail = make_app(db=True, SQLALCHEMY_DATABASE_URI=sqlite_url)
     activate(app, smtp_values(simulator), verified=True)
     mail.send(make_message())
-    engine = engine_of(app)
-    engine.look_soon()
-    engine.database._app = app
+    engine_of(app).look_soon()
     app.extensions["sqlalchemy"].engine.dispose()
     database = tmp_path / "shop.sqlite"
     database.rename(tmp_path / "away.sqlite")
