@@ -32,8 +32,10 @@ from .errors import (
     UnsupportedFeature,
 )
 from .extension import Mail
+from .mailables import Mailable
 from .message import Attachment
 from .signals import email_dispatched, message_accepted, message_failed, message_held, signals
+from .templating import message_from_template
 
 __all__ = [
     "Attachment",
@@ -46,6 +48,7 @@ __all__ = [
     "FlaskMailUnicodeDecodeError",
     "InvalidMessage",
     "Mail",
+    "Mailable",
     "Message",
     "MessageRejected",
     "MissingRecipients",
@@ -63,6 +66,7 @@ __all__ = [
     "force_text",
     "message_accepted",
     "message_failed",
+    "message_from_template",
     "message_held",
     "sanitize_address",
     "sanitize_addresses",

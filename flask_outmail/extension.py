@@ -16,23 +16,28 @@ from .diagnosis.steps import Step
 from .engine import Engine
 from .envelope import Receipt
 from .errors import ConfigurationError, OutmailError
+from .mailables import Mailable
 from .message import Message as MessageValue
 from .models import PRIMARY
 from .proving import trial
 from .settings import Settings
 from .signals import email_dispatched
+from .templating import message_from_template
 
 logger = logging.getLogger(__name__)
+Sendable = MessageValue | Mailable
 F = TypeVar("F")
 
 
 class Sending:
     """The sending verbs, shared by `Mail` and by `app.extensions["mail"]`. All act for the current application."""
 
-    def send(self, message: MessageValue | None = None, /, *, via: str = PRIMARY, **fields: Any) -> Receipt:
+    def send(self, message: Sendable | None = None, /, *, via: str = PRIMARY, **fields: Any) -> Receipt:
         """Hands one message over and returns the server's answer. Touches the network.
 
         Give a `Message`, or the fields of one: `mail.send(subject="Hi", recipients=["ann@example.com"], body="…")`.
+        `template="welcome", context={…}` makes it from templates (`message_from_template`); a `Mailable` makes its
+        own, with `fields` added.
         `via` names the connection. The receipt is always an accepted one; some recipients may stand in `refused`.
 
         Raises:
@@ -46,11 +51,7 @@ class Sending:
         """
         # Flask-Mail's parameter can be given by its name too.
         message = message if message is not None else fields.pop("message", None)
-        if message is None:
-            message = Message(**fields)
-        elif fields:
-            raise TypeError(f"send() takes a message or the fields of one, not both: {', '.join(fields)}")
-        return engine_of_current_app().deliver(message, via=via)
+        return engine_of_current_app().deliver(_message(message, fields), via=via)
 
     def send_message(self, *args: Any, **kwargs: Any) -> Receipt:
         """`send(Message(…))`, as in Flask-Mail."""
@@ -84,6 +85,16 @@ class Sending:
 
         with email_dispatched.connected_to(record):
             yield outbox
+
+
+def _message(message: Sendable | None, fields: dict[str, Any]) -> MessageValue:
+    if isinstance(message, Mailable):
+        return message.message(**fields)
+    if message is None:
+        return message_from_template(**fields) if "template" in fields else Message(**fields)
+    if fields:
+        raise TypeError(f"send() takes a message or the fields of one, not both: {', '.join(fields)}")
+    return message
 
 
 class State(Sending, MailState):
@@ -121,13 +132,14 @@ class TemplateMail:
     def __init__(self, mail: Sending) -> None:
         self._mail = mail
 
-    def send(self, message: MessageValue | None = None, /, **fields: Any) -> Receipt:
+    def send(self, message: Sendable | None = None, /, **fields: Any) -> Receipt:
         """As `Mail.send`, but a failure is a receipt that is false, prints as nothing and has `error`."""
         try:
             return self._mail.send(message, **fields)
         except OutmailError as exc:
             logger.warning("a mail from a template was not accepted", extra={"code": exc.code})
-            return failed_receipt(message or Message(), exc, str(fields.get("via", PRIMARY)))
+            known = message if isinstance(message, MessageValue) else Message()
+            return failed_receipt(known, exc, str(fields.get("via", PRIMARY)))
 
 
 class Mail(Sending):

@@ -42,6 +42,8 @@ KEYS: tuple[Key, ...] = (
     Key("OUTMAIL_ENCRYPTION_KEYS", "list", None, "Fernet keys for stored secrets, newest first."),
     Key("OUTMAIL_CA_FILE", "path", None, "PEM file of further certificate authorities to trust."),
     Key("OUTMAIL_BASE_TEMPLATE", "str", None, "The application's template that our pages extend."),
+    Key("OUTMAIL_TEMPLATE_FOLDER", "str", "mail", "Where among the templates those of mails are."),
+    Key("OUTMAIL_BASE_URL", "str", None, "The site's own address, for links in mails: https://shop.example.com."),
     Key("OUTMAIL_CONNECT_TIMEOUT_SECONDS", "float", 10.0, "Longest wait for a connection."),
     Key("OUTMAIL_SMTP_TIMEOUT_SECONDS", "float", 60.0, "Longest wait for one SMTP reply."),
     Key("OUTMAIL_GRAPH_TIMEOUT_SECONDS", "float", 60.0, "Longest wait for one answer of Graph."),
@@ -135,6 +137,8 @@ class Settings:
     clouds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     ca_file: str = ""
     base_template: str = ""
+    template_folder: str = "mail"
+    base_url: str = ""
     connect_timeout_s: float = 10.0
     smtp_timeout_s: float = 60.0
     graph_timeout_s: float = 60.0
@@ -187,6 +191,8 @@ class Settings:
             clouds=_clouds(config.get("OUTMAIL_CLOUDS")),
             ca_file=ca_file,
             base_template=str(config.get("OUTMAIL_BASE_TEMPLATE") or ""),
+            template_folder=_text(config, "OUTMAIL_TEMPLATE_FOLDER").strip("/"),
+            base_url=_base_url(config),
             connect_timeout_s=_positive(config, "OUTMAIL_CONNECT_TIMEOUT_SECONDS"),
             smtp_timeout_s=_positive(config, "OUTMAIL_SMTP_TIMEOUT_SECONDS"),
             graph_timeout_s=_positive(config, "OUTMAIL_GRAPH_TIMEOUT_SECONDS"),
@@ -199,6 +205,13 @@ class Settings:
             setup_key="OUTMAIL_SETUP" if setup is not None else "",
             fallback=_flask_mail_setup(config),
         )
+
+
+def _base_url(config: Mapping[str, Any]) -> str:
+    text = str(config.get("OUTMAIL_BASE_URL") or "")
+    if text and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
+        raise ConfigurationError("OUTMAIL_BASE_URL must be like https://shop.example.com", code="config_invalid")
+    return text
 
 
 def _check_authorities(ca_file: str) -> None:

@@ -168,6 +168,37 @@ LOCAL: tuple[Entry, ...] = (
         who="developer",
     ),
     entry(
+        "template_missing",
+        title="There is no mail template with this name",
+        meaning="Neither a text nor an HTML file of that name stands in the folder of mail templates.",
+        steps=(
+            "Correct the name, or add `mail/NAME.html` (or `.txt`) to the application's templates.",
+            "If the mail templates are in another folder, name it in `OUTMAIL_TEMPLATE_FOLDER`.",
+        ),
+        who="developer",
+    ),
+    entry(
+        "template_subject",
+        title="The mail from this template has no subject",
+        meaning="Neither the call nor a file says what the subject is.",
+        steps=("Give `subject=…`, or add `mail/NAME.subject.txt` beside the template.",),
+        who="developer",
+    ),
+    entry(
+        "template_image",
+        title="A picture that a mail template asks for is not there",
+        meaning="Pictures are read from the application's static folder, and this one was not found in it.",
+        steps=("Correct the name in `image(…)`, or add the file to the static folder.",),
+        who="developer",
+    ),
+    entry(
+        "base_url_missing",
+        title="A link in a mail cannot be made",
+        meaning="Outside a request nothing says under which address the site is reached.",
+        steps=("Set `OUTMAIL_BASE_URL`, for example to `https://shop.example.com`.", "Restart the application."),
+        who="developer",
+    ),
+    entry(
         "tables_missing",
         title="The tables for outbound mail are missing",
         meaning="The database was reached, and the tables have not been made in it.",

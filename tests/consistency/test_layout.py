@@ -15,11 +15,24 @@ PACKAGE = Path(flask_outmail.__file__).parent
 
 ROWS: dict[int, tuple[str, ...]] = {
     0: ("errors", "message"),
-    1: ("mime", "envelope", "settings"),
+    1: ("mime", "envelope", "settings", "html_text"),
     2: ("clouds", "network", "certificates", "tokens", "transports", "diagnosis"),
     3: ("vault", "models", "auth_objects", "setups", "outbox"),
-    4: ("signals", "services", "access", "database", "current", "compat", "alerting", "engine", "proving", "extension"),
-    5: ("web", "cli", "testing"),
+    4: (
+        "signals",
+        "services",
+        "access",
+        "database",
+        "current",
+        "compat",
+        "alerting",
+        "engine",
+        "proving",
+        "templating",
+        "mailables",
+        "extension",
+    ),
+    5: ("web", "cli", "testing", "mailman", "migrate"),
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names}
 # init_app hands the application its pages and commands: the one place where the top reaches for what stands on it.
