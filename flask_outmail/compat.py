@@ -126,7 +126,7 @@ class Message(values.Message):
 
     def as_bytes(self) -> bytes:
         """The message as it is sent, without Bcc; the same on every call once `date` is set."""
-        return mime.build(self, ascii_attachments=bool(_state_value("ascii_attachments")))
+        return bytes(mime.build(self, ascii_attachments=bool(_state_value("ascii_attachments"))))
 
     def as_string(self) -> str:
         return self.as_bytes().decode("utf-8", "surrogateescape")
@@ -210,7 +210,7 @@ class Connection:
             sanitize_address(envelope_from or message.sender),
             # A set, as in Flask-Mail, has no order; the order given is kept here.
             list(dict.fromkeys(sanitize_addresses([*message.recipients, *message.cc, *message.bcc]))),
-            mime.build(message, ascii_attachments=bool(_state_value("ascii_attachments"))),
+            bytes(mime.build(message, ascii_attachments=bool(_state_value("ascii_attachments")))),
             message.mail_options,
             message.rcpt_options,
         )

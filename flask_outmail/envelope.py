@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from . import mime
+from .content import Content
 from .errors import InvalidMessage, OutmailError, Refusal
 from .message import UNKNOWN_DOMAIN, Address, Message
 
@@ -23,7 +24,7 @@ class Envelope:
 
     `sender` is the return path (bounces go there). `recipients` are all who receive it, without repeats, in the
     order To, Cc, Bcc. `visible` are the addresses that the headers To and Cc show. `content` is the whole message
-    as bytes with CRLF line ends and without a Bcc header. `smtputf8` says that an address has a local part outside
+    with CRLF line ends and without a Bcc header. `smtputf8` says that an address has a local part outside
     ASCII, which a server must have agreed to (RFC 6531).
     """
 
@@ -32,7 +33,7 @@ class Envelope:
     visible: tuple[str, ...]
     from_address: str
     message_id: str
-    content: bytes = field(repr=False)
+    content: Content = field(repr=False)
     smtputf8: bool = False
     mail_options: tuple[str, ...] = ()
     rcpt_options: tuple[str, ...] = ()
@@ -100,7 +101,9 @@ class Envelope:
         # The Message-ID waited for its domain as From did.
         unknown, domain = f"@{UNKNOWN_DOMAIN}>", address.rpartition("@")[2]
         message_id = self.message_id.replace(unknown, f"@{domain}>")
-        content = self.content.replace(self.message_id.encode(), message_id.encode(), 1)
+        head, *rest = self.content.pieces
+        assert isinstance(head, bytes)  # noqa: S101 -- the headers are always the first piece
+        content = Content((head.replace(self.message_id.encode(), message_id.encode(), 1), *rest))
         return replace(
             self,
             sender=self.sender or address,
@@ -110,16 +113,24 @@ class Envelope:
         )
 
     def to_bytes(self) -> bytes:
-        """Everything, for storage; `from_bytes` reads it back."""
+        """Everything, for storage, attachments unencoded; `from_bytes` reads it back. Reads files that are attached.
+
+        Raises:
+            InvalidMessage: `attachment_changed`, a file is gone or has changed since the message was built.
+        """
         facts = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "content"}
-        return json.dumps(facts).encode() + b"\n" + self.content
+        facts["pieces"], data = self.content.stored()
+        return b"".join([json.dumps(facts).encode(), b"\n", *data])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Envelope:
-        head, _, content = data.partition(b"\n")
-        facts: dict[str, Any] = json.loads(head)
+        """What `to_bytes` gave, from this version or an older one. A file that was a path is its bytes now."""
+        end = data.index(b"\n")
+        facts: dict[str, Any] = json.loads(data[:end])
+        # The first form had no table: the content stood there as one.
+        table = facts.pop("pieces", [len(data) - end - 1])
         facts = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
-        return cls(content=content, **facts)
+        return cls(content=Content.from_stored(table, data, end + 1), **facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import make_msgid
+from pathlib import Path
 from typing import Any
 
 from .errors import BadHeaderError, InvalidMessage, MissingRecipients, MissingSender
@@ -107,9 +108,10 @@ def _unquote(name: str) -> str:
 class Attachment:
     """A file that travels with a message.
 
-    `data` is bytes, or text that is sent as UTF-8. Without `content_type` the type is guessed from the name. An
-    inline image has `disposition="inline"` and `headers={"Content-ID": "<logo>"}`, and is shown by
-    `<img src="cid:logo">`.
+    `data` is bytes, text that is sent as UTF-8, or a `pathlib.Path`: that file is read while the message is sent, so
+    that its size costs no memory, and must not change until then. Without `filename` a path gives its own name;
+    without `content_type` the type is guessed from the name. An inline image has `disposition="inline"` and
+    `headers={"Content-ID": "<logo>"}`, and is shown by `<img src="cid:logo">`.
 
     Raises:
         ValueError: `data` is None.
@@ -119,12 +121,14 @@ class Attachment:
         self,
         filename: str | None = None,
         content_type: str | None = None,
-        data: str | bytes | None = None,
+        data: str | bytes | Path | None = None,
         disposition: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         if data is None:
             raise ValueError("an attachment needs data")
+        if filename is None and isinstance(data, Path):
+            filename = data.name
         if content_type is None:
             content_type = _guess_type(filename, data)
         self.filename = filename
@@ -139,10 +143,11 @@ class Attachment:
         return next((value for name, value in self.headers.items() if name.lower() == "content-id"), "")
 
     def __repr__(self) -> str:
-        return f"<Attachment {self.filename!r} {self.content_type} {len(self.data)}>"
+        size = "file" if isinstance(self.data, Path) else len(self.data)
+        return f"<Attachment {self.filename!r} {self.content_type} {size}>"
 
 
-def _guess_type(filename: str | None, data: str | bytes) -> str:
+def _guess_type(filename: str | None, data: str | bytes | Path) -> str:
     import mimetypes  # reads the system's tables on first use: only pay for it when a type must be guessed
 
     guessed = mimetypes.guess_type(filename)[0] if filename else None
@@ -225,7 +230,7 @@ class Message:
         self,
         filename: str | None = None,
         content_type: str | None = None,
-        data: str | bytes | None = None,
+        data: str | bytes | Path | None = None,
         disposition: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:

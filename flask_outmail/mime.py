@@ -15,14 +15,17 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from email.charset import Charset
 from email.errors import CharsetError
 from email.header import Header
 from email.utils import formatdate
+from pathlib import Path
 from time import time
 from typing import NamedTuple
 from urllib.parse import quote
 
+from .content import Content, FilePart, Piece, base64_lines, file_state
 from .errors import InvalidMessage
 from .message import Address, Attachment, Message
 
@@ -42,38 +45,41 @@ class Part(NamedTuple):
     """One MIME part: its header lines (without line ends) and its body, already transfer-encoded."""
 
     headers: list[str]
-    body: bytes
+    body: tuple[Piece, ...]
 
-    def to_bytes(self) -> bytes:
-        return "\r\n".join(self.headers).encode() + CRLF + CRLF + self.body
+    @property
+    def head(self) -> bytes:
+        return "\r\n".join(self.headers).encode() + CRLF + CRLF
 
 
-def build(message: Message, *, mailbox: str = "", ascii_attachments: bool = False) -> bytes:
+def build(message: Message, *, mailbox: str = "", ascii_attachments: bool = False) -> Content:
     """The whole message: CRLF line ends, no Bcc header, the same bytes on every call once `date` is set.
 
     A message without a sender has no From header yet; `with_from` adds it.
 
     Line breaks in addresses are dropped rather than refused: printing must not fail. `Message.check` refuses them
-    before anything is sent. `ascii_attachments` turns file names into plain ASCII.
+    before anything is sent. `ascii_attachments` turns file names into plain ASCII. Files to attach are looked at,
+    not read.
 
     Raises:
-        InvalidMessage: text that cannot be encoded, an unknown charset, or a domain that is none.
+        InvalidMessage: text that cannot be encoded, an unknown charset, a domain that is none, or a file to attach
+            that cannot be read.
     """
     charset = message.charset or "utf-8"
     part = _body(message, charset, ascii_attachments)
     headers = [*_headers(message, charset, mailbox), "MIME-Version: 1.0", *part.headers]
-    return Part(headers, part.body).to_bytes()
+    return Content(_joined([Part(headers, ()).head, *part.body]))
 
 
-def with_bcc(content: bytes, addresses: Sequence[str]) -> bytes:
+def with_bcc(content: Content, addresses: Sequence[str]) -> Content:
     """`content` with a Bcc header before it, for services that read recipients from the headers alone."""
-    return f"Bcc: {_fold_list('Bcc', addresses)}".encode() + CRLF + content if addresses else content
+    return content.after(f"Bcc: {_fold_list('Bcc', addresses)}".encode() + CRLF) if addresses else content
 
 
-def with_from(content: bytes, sender: Address, mailbox: str) -> bytes:
+def with_from(content: Content, sender: Address, mailbox: str) -> Content:
     """`content` with From (and Sender, where the mailbox is another) before it."""
     lines = _from_headers(sender, "utf-8", mailbox)
-    return b"".join(line.encode() + CRLF for line in lines) + content
+    return content.after(b"".join(line.encode() + CRLF for line in lines))
 
 
 def wire_address(address: Address, field: str) -> str:
@@ -258,14 +264,29 @@ def _boundaries(message_id: str) -> Iterator[str]:
         number += 1
 
 
-def _multipart(subtype: str, parts: Sequence[Part], boundary: str, *parameters: str) -> Part:
+def _multipart(subtype: str, parts: Sequence[Part | FilePart], boundary: str, *parameters: str) -> Part:
     line = b"--" + boundary.encode()
-    chunks: list[bytes] = []
+    pieces: list[Piece] = []
     for part in parts:
-        chunks += (line, CRLF, part.to_bytes(), CRLF)
-    chunks += (line, b"--", CRLF)
+        if isinstance(part, FilePart):
+            # A file carries its own delimiter, so that it can be left out whole.
+            pieces.append(replace(part, head=line + CRLF + part.head))
+        else:
+            pieces += (line + CRLF + part.head, *part.body, CRLF)
+    pieces.append(line + b"--" + CRLF)
     header = "; ".join([f"Content-Type: multipart/{subtype}", *parameters])
-    return Part([f'{header};\r\n boundary="{boundary}"'], b"".join(chunks))
+    return Part([f'{header};\r\n boundary="{boundary}"'], tuple(pieces))
+
+
+def _joined(pieces: Iterable[Piece]) -> tuple[Piece, ...]:
+    """The same with neighbouring bytes made one."""
+    out: list[Piece] = []
+    for piece in pieces:
+        if out and isinstance(piece, bytes) and isinstance(out[-1], bytes):
+            out[-1] += piece
+        else:
+            out.append(piece)
+    return tuple(out)
 
 
 def _text(text: str, subtype: str, charset: str) -> Part:
@@ -276,7 +297,7 @@ def _text(text: str, subtype: str, charset: str) -> Part:
         raise InvalidMessage("the text holds half a character (a lone surrogate)", code="text_invalid") from exc
     data = _NEWLINE.sub("\n", data.decode("latin-1")).encode("latin-1")
     encoding, body = _encode_text(data)
-    return Part([f'Content-Type: text/{subtype}; charset="{name}"', f"Content-Transfer-Encoding: {encoding}"], body)
+    return Part([f'Content-Type: text/{subtype}; charset="{name}"', f"Content-Transfer-Encoding: {encoding}"], (body,))
 
 
 def _encode_text(data: bytes) -> tuple[str, bytes]:
@@ -285,39 +306,48 @@ def _encode_text(data: bytes) -> tuple[str, bytes]:
         return "7bit", data.replace(b"\n", CRLF)
     printable = binascii.b2a_qp(data, istext=True).replace(b"\n", CRLF)
     # CRLF is the canonical line end of text (RFC 2046 4.1.1); it must be in place before base64 hides it.
-    coded = _base64(data.replace(b"\n", CRLF))
+    coded = base64_lines(data.replace(b"\n", CRLF))
     return ("quoted-printable", printable) if len(printable) <= len(coded) else ("base64", coded)
 
 
-def _base64(data: bytes) -> bytes:
-    # 57 bytes make a line of 76 characters, the longest allowed (RFC 2045 6.8).
-    lines = (binascii.b2a_base64(data[at : at + 57], newline=False) for at in range(0, len(data), 57))
-    return CRLF.join(lines)
-
-
-def _attachment(attachment: Attachment, ascii_only: bool) -> Part:
-    data = attachment.data.encode() if isinstance(attachment.data, str) else bytes(attachment.data)
+def _attachment(attachment: Attachment, ascii_only: bool) -> FilePart:
     filename = _ascii_filename(attachment.filename) if ascii_only else attachment.filename
     content_type = attachment.content_type
-    if isinstance(attachment.data, str) and "charset" not in content_type and content_type.startswith("text/"):
-        content_type += '; charset="utf-8"'
+    data, changed_ns, is_base64 = attachment.data, 0, True
+    if isinstance(data, str):
+        data = data.encode()
+        if "charset" not in content_type and content_type.startswith("text/"):
+            content_type += '; charset="utf-8"'
+    if content_type.lower().startswith("message/"):
+        data = data.read_bytes() if isinstance(data, Path) else bytes(data)
+        if _is_seven_bit(data):
+            # RFC 2046 5.2.1 allows no base64 for a message inside a message.
+            data, is_base64 = _NEWLINE.sub("\r\n", data.decode("ascii")).encode(), False
+    if isinstance(data, Path):
+        size_bytes, changed_ns = file_state(data)
+    else:
+        data = bytes(data)
+        size_bytes = len(data)
     if filename and not filename.isascii():
         # For readers that do not know RFC 2231, and there are some. The standard form is in Content-Disposition.
         content_type += f';\r\n name="{_encoded_words(filename, "utf-8", "name")}"'
-    headers = [f"Content-Type: {content_type}"]
-    if content_type.lower().startswith("message/") and _is_seven_bit(data):
-        # RFC 2046 5.2.1 allows no base64 for a message inside a message.
-        body = _NEWLINE.sub("\r\n", data.decode("ascii")).encode()
-        headers.append("Content-Transfer-Encoding: 7bit")
-    else:
-        body = _base64(data)
-        headers.append("Content-Transfer-Encoding: base64")
+    headers = [f"Content-Type: {content_type}", f"Content-Transfer-Encoding: {'base64' if is_base64 else '7bit'}"]
     if filename:
         headers.append(f"Content-Disposition: {attachment.disposition};{_filename(filename)}")
     else:
         headers.append(f"Content-Disposition: {attachment.disposition}")
     headers += (f"{name}: {text_value(name, str(value), 'utf-8')}" for name, value in attachment.headers.items())
-    return Part(headers, body)
+    return FilePart(
+        name=filename or "",
+        content_type=attachment.content_type,
+        content_id=attachment.content_id,
+        is_inline=attachment.disposition == "inline",
+        size_bytes=size_bytes,
+        head=Part(headers, ()).head,
+        data=data,
+        is_base64=is_base64,
+        changed_ns=changed_ns,
+    )
 
 
 def _is_seven_bit(data: bytes) -> bool:

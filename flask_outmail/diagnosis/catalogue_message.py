@@ -65,6 +65,26 @@ MESSAGE: tuple[Entry, ...] = (
         who="developer",
     ),
     entry(
+        "attachment_unreadable",
+        title="A file to attach cannot be read",
+        meaning="The path that was attached names no ordinary file that this application may read; nothing was sent.",
+        steps=(
+            "Check the path that the message names, and that the application's user may read it.",
+            "Attach a file, not a folder, a device or a pipe.",
+        ),
+        who="developer",
+    ),
+    entry(
+        "attachment_changed",
+        title="A file changed while it was being sent",
+        meaning="The file is gone, or another than when the message was built, and nothing was accepted.",
+        steps=(
+            "Send the message again once the file is complete.",
+            "Let the application write the file first, under its final name, and attach it then.",
+        ),
+        who="developer",
+    ),
+    entry(
         "text_invalid",
         title="The text holds half a character",
         meaning="Somewhere a text was cut in the middle of a character, and it cannot be encoded.",

@@ -10,6 +10,7 @@ import base64
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 
+from ..content import Content
 from ..envelope import Envelope
 from ..errors import DeliveryError, OutmailError, RecipientsRefused, SenderRefused
 from ..transports.graph import Answer, GraphSettings, GraphTransport, error_for
@@ -71,7 +72,7 @@ class GraphProof:
     def _error(self) -> DeliveryError:
         assert self.answer is not None  # noqa: S101 -- the check before this one has set it
         mine = self.from_address
-        nobody = Envelope(sender=mine, recipients=(), visible=(), from_address=mine, message_id="", content=b"")
+        nobody = Envelope(sender=mine, recipients=(), visible=(), from_address=mine, message_id="", content=Content())
         return error_for(self.answer, nobody, transport="microsoft365_graph")
 
 

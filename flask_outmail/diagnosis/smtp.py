@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..content import Content
 from ..envelope import Envelope
 from ..errors import OutmailError
 from ..message import Address
@@ -101,5 +102,5 @@ class SmtpProof:
             visible=(recipient,),
             from_address=sender,
             message_id="",
-            content=b"",
+            content=Content(),
         )

@@ -133,7 +133,7 @@ class GraphTransport:
                 transport=self.name,
             )
         hidden = [address for address in envelope.recipients if address not in envelope.visible]
-        body = base64.b64encode(mime.with_bcc(envelope.content, hidden))
+        body = base64.b64encode(bytes(mime.with_bcc(envelope.content, hidden)))
         if len(body) > MAX_REQUEST_BYTES:
             raise MessageRejected(
                 f"the message needs a request of {len(body)} bytes, Graph takes {MAX_REQUEST_BYTES}",

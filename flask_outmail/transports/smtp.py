@@ -192,14 +192,14 @@ class SmtpSession:
         options = [*envelope.mail_options]
         features = self.client.features
         limit = features.get("SIZE", "")
-        if limit.isdigit() and 0 < int(limit) < len(envelope.content):
+        if limit.isdigit() and 0 < int(limit) < envelope.content.size_bytes:
             raise MessageRejected(
-                f"the message has {len(envelope.content)} bytes, the server takes {limit}",
+                f"the message has {envelope.content.size_bytes} bytes, the server takes {limit}",
                 code="message_too_large",
                 transport=self.name,
             )
         if "SIZE" in features:
-            options.append(f"SIZE={len(envelope.content)}")
+            options.append(f"SIZE={envelope.content.size_bytes}")
         if envelope.smtputf8:
             if "SMTPUTF8" not in features:
                 raise UnsupportedFeature(
@@ -208,7 +208,7 @@ class SmtpSession:
                     transport=self.name,
                 )
             options.append("SMTPUTF8")
-        if not envelope.content.isascii() and "8BITMIME" in features:
+        if not envelope.content.is_ascii and "8BITMIME" in features:
             options.append("BODY=8BITMIME")
         with self._nothing_left():
             reply = self.client.command(" ".join([f"MAIL FROM:<{envelope.sender}>", *dict.fromkeys(options)]))
@@ -250,7 +250,7 @@ class SmtpSession:
             reply = self.client.command("DATA")
             if reply.code != 354:
                 self._refuse(reply, "the server refused the message before it was sent")
-            early = self.client.send_content(envelope.content)
+            early = self.client.send_content(bytes(envelope.content))
             if early is not None:
                 self._refuse(early, "the server stopped in the middle of the message", kind=MessageRejected)
         try:

@@ -54,7 +54,9 @@ class Ready:
     def received(self) -> dict[str, Any]:
         """recipient → the message as that person sees it, read by the standard parser."""
         if isinstance(self.transport, MemoryTransport):
-            copies = [(one, envelope.content) for envelope in self.transport.envelopes for one in envelope.recipients]
+            copies = [
+                (one, bytes(envelope.content)) for envelope in self.transport.envelopes for one in envelope.recipients
+            ]
         else:
             copies = [(mail.recipient, mail.raw) for mail in self.simulator.delivered]
         return {recipient: message_from_bytes(raw, policy=policy.default) for recipient, raw in copies}
