@@ -36,6 +36,18 @@ def configuration() -> str:
             " `certificate_password`, and `cloud` (`global`, `usgov`, `usgov_dod`, `china`, or a name in"
             " `OUTMAIL_CLOUDS`).",
             "",
+            "It may be one string instead, for environments that configure by one variable. Characters other than"
+            " letters, digits and `-._~` are percent-encoded; `from`, `from_name`, `alerts`, `cloud`, `certificate` and"
+            " `certificate_password` may follow as a query:",
+            "",
+            "```text",
+            "smtp+starttls://USER:PASSWORD@HOST:587?from=shop@example.com",
+            "smtps://USER:PASSWORD@HOST?from=shop@example.com",
+            "smtp://HOST:25?from=shop@example.com",
+            "graph://CLIENT_ID:SECRET@TENANT/noreply@example.com",
+            "microsoft365+smtp://CLIENT_ID:SECRET@TENANT/noreply@example.com",
+            "```",
+            "",
             "`OUTMAIL_CLOUDS` maps a name to `label`, `authority`, `graph`, `scope`, `smtp_host` (or `host:port`),"
             " `smtp_scope`. Only `authority` and `graph` are required; both are https URLs.",
             "",

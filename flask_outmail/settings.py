@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from .dsn import setup_of
 from .errors import ConfigurationError
 from .message import Address
 
@@ -37,7 +38,12 @@ class Key:
 
 KEYS: tuple[Key, ...] = (
     Key("OUTMAIL_URL_PREFIX", "str", "/outmail", "Where the pages are."),
-    Key("OUTMAIL_SETUP", "dict", None, "A whole setup in configuration; wins over a saved one and locks the page."),
+    Key(
+        "OUTMAIL_SETUP",
+        "dict or str",
+        None,
+        "A whole setup in configuration; wins over a saved one and locks the page.",
+    ),
     Key("OUTMAIL_CLOUDS", "dict", {}, "Further Microsoft 365 clouds, by name; see the reference of clouds."),
     Key("OUTMAIL_ENCRYPTION_KEYS", "list", None, "Fernet keys for stored secrets, newest first."),
     Key("OUTMAIL_CA_FILE", "path", None, "PEM file of further certificate authorities to trust."),
@@ -228,15 +234,17 @@ _CREDENTIAL_FIELDS = {one.name for one in fields(Credential)}
 
 
 def setup_from_mapping(setup: Any, key: str) -> SetupValues:
-    """Reads a setup written as one flat mapping, as in `OUTMAIL_SETUP`.
+    """Reads a setup written as one flat mapping, as in `OUTMAIL_SETUP`, or as one string (`dsn`).
 
     `certificate` may be the path of a PEM or PFX file. Which fields a service needs is that service's own affair.
 
     Raises:
         ConfigurationError: names `key` and the entry.
     """
+    if isinstance(setup, str):
+        setup = setup_of(setup, key)
     if not isinstance(setup, Mapping):
-        raise ConfigurationError(f"{key} must be a dict", code="config_invalid")
+        raise ConfigurationError(f"{key} must be a dict or a string", code="config_invalid")
     unknown = sorted(str(name) for name in set(setup) - _SETUP_FIELDS - _CREDENTIAL_FIELDS)
     if unknown:
         raise ConfigurationError(f"{key}: unknown entry {', '.join(map(repr, unknown))}", code="config_unknown")

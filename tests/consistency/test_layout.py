@@ -15,7 +15,7 @@ PACKAGE = Path(flask_outmail.__file__).parent
 
 ROWS: dict[int, tuple[str, ...]] = {
     0: ("errors", "message"),
-    1: ("content", "mime", "envelope", "settings", "html_text"),
+    1: ("content", "mime", "envelope", "settings", "dsn", "html_text"),
     2: ("clouds", "network", "certificates", "tokens", "transports", "diagnosis"),
     3: ("vault", "models", "auth_objects", "setups", "outbox"),
     4: (
