@@ -36,6 +36,7 @@ from .errors import (
 from .message import Address, Message
 from .models import PRIMARY, Setup
 from .outbox import alerts, store
+from .previews import Previews
 from .settings import Settings, SetupValues, flask_mail_values
 from .signals import email_dispatched, message_accepted, message_failed, message_held, notify
 from .transports.base import Transport
@@ -71,6 +72,7 @@ class Engine:
         self.access = access
         self.environment = services.Environment.of(settings)
         self.suppressed = MemoryTransport()
+        self.previews = Previews()
         self.database = Database(app, db)
         self._vault: Vault | None = None
         self._alerting = Alerting(app.name, self.database, settings.alert_pause_s, self.current)

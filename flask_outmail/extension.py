@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from .errors import ConfigurationError, OutmailError
 from .mailables import Mailable
 from .message import Message as MessageValue
 from .models import PRIMARY
+from .previews import Previews
 from .proving import trial
 from .settings import Settings
 from .signals import email_dispatched
@@ -26,7 +27,7 @@ from .templating import message_from_template
 
 logger = logging.getLogger(__name__)
 Sendable = MessageValue | Mailable
-F = TypeVar("F")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Sending:
@@ -151,6 +152,7 @@ class Mail(Sending):
     def __init__(self, app: Flask | None = None, db: Any = None) -> None:
         self.app = app
         self._access = Access()
+        self._previews = Previews()
         self.state: State | None = self.init_app(app, db) if app is not None else None
 
     def init_app(self, app: Flask, db: Any = None) -> State:
@@ -173,6 +175,7 @@ class Mail(Sending):
         state = self.init_mail(app.config, app.debug, app.testing)
         db = db if db is not None else app.extensions.get("sqlalchemy")
         engine = Engine(app, settings, state, db, self._access)
+        engine.previews = self._previews
         if engine.database:
             models.attach(engine.database.db.metadata)
         app.extensions["mail"] = state
@@ -190,11 +193,15 @@ class Mail(Sending):
 
         The function takes nothing and returns True, False (403), or a response such as a redirect to the log-in.
         """
-        return self._access.access_control(function)  # type: ignore[type-var]
+        return self._access.access_control(function)
 
     def actor(self, function: F) -> F:
         """Decorator: the function returns the name that is written into the history."""
-        return self._access.actor(function)  # type: ignore[type-var]
+        return self._access.actor(function)
+
+    def preview(self, name: str) -> Callable[[F], F]:
+        """Decorator: the function returns a message with sample data, shown at `<prefix>/previews/` in debug."""
+        return self._previews.register(name)
 
     def diagnose(self, via: str = PRIMARY, *, test_message_to: str = "") -> Iterator[Step]:
         """Tests the setup in force, step by step, as the page does. Touches the network.

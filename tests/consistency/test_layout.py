@@ -30,6 +30,7 @@ ROWS: dict[int, tuple[str, ...]] = {
         "proving",
         "templating",
         "mailables",
+        "previews",
         "extension",
     ),
     5: ("web", "cli", "testing", "mailman", "migrate"),

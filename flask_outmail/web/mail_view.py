@@ -1,0 +1,46 @@
+"""A mail's HTML inside a page: in a sandboxed frame that runs nothing and asks no other host for anything."""
+
+from __future__ import annotations
+
+import base64
+import re
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any
+
+from flask import Response
+
+#: Pictures only from the mail itself, styles only its own. "sandbox" without a word allows nothing else.
+FRAME_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none';"
+    " frame-ancestors 'self'; sandbox"
+)
+_CID = re.compile(r"cid:([^\s\"'<>)]+)")
+
+
+def parsed(content: bytes) -> EmailMessage:
+    """The message as a mail program reads it."""
+    message: Any = message_from_bytes(content, policy=policy.default)
+    return message  # type: ignore[no-any-return]
+
+
+def part_text(message: EmailMessage, subtype: str) -> str:
+    """The text or HTML of the message; "" when it has none."""
+    part: Any = message.get_body((subtype,))
+    return "" if part is None else str(part.get_content())
+
+
+def framed_html(message: EmailMessage) -> Response:
+    """The HTML of the message as an answer that only a page of ours can frame. Its own pictures are put into it."""
+    pictures = {str(part["Content-ID"]).strip(" <>"): part for part in message.walk() if part["Content-ID"]}
+
+    def picture(match: re.Match[str]) -> str:
+        part: Any = pictures.get(match[1])
+        if part is None or part.get_content_maintype() != "image":
+            return match[0]
+        return f"data:{part.get_content_type()};base64,{base64.b64encode(part.get_content()).decode()}"
+
+    response = Response(_CID.sub(picture, part_text(message, "html")), mimetype="text/html")
+    response.headers["Content-Security-Policy"] = FRAME_POLICY
+    response.headers["X-Frame-Options"] = "SAMEORIGIN"
+    return response
