@@ -54,6 +54,24 @@ class Sending:
         message = message if message is not None else fields.pop("message", None)
         return engine_of_current_app().deliver(_message(message, fields), via=via)
 
+    async def asend(self, message: Sendable | None = None, /, *, via: str = PRIMARY, **fields: Any) -> Receipt:
+        """`send` for async views: the event loop goes on while a thread hands the message over.
+
+        The message is made before the thread starts, so templates see the request. Raises as `send`.
+        """
+        import asyncio
+
+        message = message if message is not None else fields.pop("message", None)
+        made = _message(message, fields)
+        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+
+        def hand_over() -> Receipt:
+            # A context of its own: the caller's database session must not be used by two threads at once.
+            with app.app_context():
+                return engine_of_current_app().deliver(made, via=via)
+
+        return await asyncio.to_thread(hand_over)
+
     def send_message(self, *args: Any, **kwargs: Any) -> Receipt:
         """`send(Message(…))`, as in Flask-Mail."""
         return self.send(Message(*args, **kwargs))
