@@ -1,5 +1,6 @@
-"""For the tests of applications: a pytest plugin with two fixtures. Installed with the package; nothing to import.
+"""For the tests of applications: a pytest plugin with three fixtures. Installed with the package; nothing to import.
 
+`outbox` fills with every message the application sends while a test runs, suppressed ones too.
 `simulator` is a running local Microsoft 365 and SMTP server, empty at the start of each test.
 `outmail_config` is configuration that points an application at it, over Graph.
 """
@@ -13,11 +14,21 @@ import pytest
 
 if TYPE_CHECKING:
     from .simulator import Simulator
+    from .testing_outbox import Outbox
+
+
+@pytest.fixture
+def outbox() -> Iterator[Outbox]:
+    """What the application sent, as a list with questions: `outbox.one(subject="Welcome", to="ann@example.com")`."""
+    # Imported late: pytest loads this file in every project of an environment that has the package.
+    from .testing_outbox import recording
+
+    with recording() as messages:
+        yield messages
 
 
 @pytest.fixture(scope="session")
 def _running_simulator() -> Iterator[Simulator]:
-    # Imported late: pytest loads this file in every project of an environment that has the package.
     from .simulator import Simulator
 
     with Simulator() as running:
