@@ -122,6 +122,17 @@ def _root(exc: BaseException) -> BaseException:
     return exc
 
 
+def nothing_left(exc: BaseException) -> bool:
+    """Whether a fault of `requests` happened while connecting, so that no byte of the request can have left."""
+    import requests
+    from urllib3.exceptions import NewConnectionError
+
+    if isinstance(exc, (requests.ConnectTimeout, requests.exceptions.SSLError)):
+        return True
+    reasons = (getattr(one, "reason", None) for one in exc.args)
+    return isinstance(exc, requests.ConnectionError) and any(isinstance(one, NewConnectionError) for one in reasons)
+
+
 def http_session(ca_file: str = "") -> requests.Session:
     """A `requests` session that verifies TLS with our context, never retries and never follows a redirect by itself.
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .simulator import Simulator
     from .testing_outbox import Outbox
 
+# So that a failed question of the contract suite shows its values.
+pytest.register_assert_rewrite("flask_outmail.testing_contract")
+
 
 @pytest.fixture
 def outbox() -> Iterator[Outbox]:
