@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Flask, current_app, has_app_context
 from sqlalchemy import inspect
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -55,6 +56,39 @@ class Database:
             except (DBAPIError, PoolTimeout) as exc:
                 # From None: a database's own text quotes the values of the statement, addresses and subjects too.
                 raise self._fault(exc) from None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes see what is stored here. Not so without a database, or with one in memory."""
+        if not self:
+            return False
+        with self._app_context():
+            engine = self.db.engine
+        return engine.dialect.name != "sqlite" or engine.url.database not in (None, "", ":memory:")
+
+    @contextmanager
+    def connection(self, lock_wait_s: float) -> Iterator[Connection]:
+        """A connection of our own, for what may be left undone: it waits no longer than that for a lock.
+
+        The caller commits.
+
+        Raises:
+            SQLAlchemyError: as SQLAlchemy has it.
+        """
+        with self._app_context(), self.db.engine.connect() as connection:
+            milliseconds = int(lock_wait_s * 1000)
+            if connection.dialect.name == "sqlite":
+                usual = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {milliseconds}")
+                try:
+                    yield connection
+                finally:
+                    connection.rollback()
+                    connection.exec_driver_sql(f"PRAGMA busy_timeout = {usual}")
+            else:
+                if connection.dialect.name == "postgresql":
+                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+                yield connection
 
     def tables_missing(self) -> bool:
         """Whether the database lacks our tables. Touches the database."""

@@ -39,6 +39,7 @@ from .outbox import alerts, store
 from .previews import Previews
 from .settings import Settings, SetupValues, flask_mail_values
 from .signals import email_dispatched, message_accepted, message_failed, message_held, notify
+from .token_store import StoredTokens
 from .transports.base import Transport
 from .transports.memory import MemoryTransport
 from .vault import Vault, derived_key
@@ -70,10 +71,11 @@ class Engine:
         self.mail_state = mail_state
         self._configured_default = mail_state.default_sender
         self.access = access
-        self.environment = services.Environment.of(settings)
         self.suppressed = MemoryTransport()
         self.previews = Previews()
         self.database = Database(app, db)
+        shared = StoredTokens(self.database, lambda: self.vault)
+        self.environment = replace(services.Environment.of(settings), token_store=shared)
         self._vault: Vault | None = None
         self._alerting = Alerting(app.name, self.database, settings.alert_pause_s, self.current)
         self._forget()

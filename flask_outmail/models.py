@@ -86,6 +86,13 @@ class AuthObject(Base):
     client_secret_sealed: Mapped[str] = mapped_column(Text, default="")
     certificate_sealed: Mapped[str] = mapped_column(Text, default="")
     certificate_password_sealed: Mapped[str] = mapped_column(Text, default="")
+    #: Where a federated credential's token comes from: a file ("": the one the environment names), or a function.
+    token_file: Mapped[str | None] = mapped_column(String(500))
+    token_function: Mapped[str | None] = mapped_column(String(100))
+    #: The secret or certificate in use before this one, with its date: serves while Entra does not take the new one.
+    previous_sealed: Mapped[str | None] = mapped_column(Text)
+    replaced_at: Mapped[datetime | None]
+    replaced_by: Mapped[str | None] = mapped_column(String(200))
     expires_on: Mapped[date | None] = mapped_column(Date)
     expiry_applies_to: Mapped[str] = mapped_column(String(200), default="")
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
@@ -101,6 +108,20 @@ class AuthObject(Base):
 
     def days_left(self, today: date) -> int | None:
         return None if self.expires_on is None else (self.expires_on - today).days
+
+
+class SavedToken(Base):
+    """An access token that the processes of an application share, encrypted. Losing a row costs one request.
+
+    `id` is a keyed hash of whose token it is. Until `claimed_until` one process is asking for a newer one.
+    """
+
+    __tablename__ = "outmail_tokens"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    token_sealed: Mapped[str | None] = mapped_column(Text)
+    expires_at: Mapped[datetime | None]
+    claimed_until: Mapped[datetime | None]
 
 
 class Setup(Base):

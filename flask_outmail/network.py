@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -151,3 +152,19 @@ def http_session(ca_file: str = "") -> requests.Session:
     session = requests.Session()
     session.mount("https://", Adapter(max_retries=0))
     return session
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """The `Retry-After` header in seconds, from either of its forms (RFC 9110 10.2.3); None without one."""
+    from datetime import datetime, timezone
+    from email.utils import parsedate_to_datetime
+
+    value = (headers.get("Retry-After") or "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:10])
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError):
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())

@@ -169,6 +169,7 @@ def credential_checks(engine: Engine, credential: Credential) -> list[Check]:
         wanted_role="",
         timeout_s=settings.token_timeout_s,
         ca_file=settings.ca_file,
+        store=engine.environment.token_store,
     )
     allowed = Check("settings", "Settings complete", lambda: _counted(engine))
     return [allowed, *(check for check in proof.checks() if check.key != "role")]

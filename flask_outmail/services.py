@@ -20,7 +20,7 @@ from .diagnosis.steps import Check
 from .errors import ConfigurationError, InvalidMessage
 from .message import Address
 from .settings import Credential, Settings, SetupValues
-from .tokens import EntraTokens
+from .tokens import EntraTokens, TokenStore
 from .transports.base import Transport
 from .transports.graph import GraphSettings, GraphTransport
 from .transports.smtp import SmtpSettings, SmtpTransport
@@ -28,14 +28,27 @@ from .transports.smtp import SmtpSettings, SmtpTransport
 
 @dataclass(frozen=True)
 class Environment:
-    """What a service may need beside its values: the application's settings, and the clouds by name."""
+    """What a service may need beside its values: the application's settings, the clouds by name, shared tokens."""
 
     settings: Settings
     clouds: Mapping[str, Cloud]
+    token_store: TokenStore | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Environment:
         return cls(settings, clouds(settings.clouds))
+
+    def tokens(self, credential: Credential, cloud: Cloud, scope: str) -> EntraTokens:
+        """A source of tokens that shares them with the application's other processes."""
+        settings = self.settings
+        return EntraTokens(
+            credential,
+            cloud,
+            scope,
+            timeout_s=settings.token_timeout_s,
+            ca_file=settings.ca_file,
+            store=self.token_store,
+        )
 
     def cloud(self, credential: Credential | None) -> Cloud:
         name = credential.cloud if credential else "global"
@@ -114,10 +127,7 @@ class Microsoft365Graph:
 
     def transport(self, values: SetupValues, environment: Environment) -> Transport:
         credential, cloud = _credential(values), environment.cloud(values.credential)
-        settings = environment.settings
-        tokens = EntraTokens(
-            credential, cloud, cloud.scope, timeout_s=settings.token_timeout_s, ca_file=settings.ca_file
-        )
+        tokens = environment.tokens(credential, cloud, cloud.scope)
         return GraphTransport(self._settings(values, environment, tokens), name=self.name)
 
     def plan(self, values: SetupValues, environment: Environment) -> Plan:
@@ -166,10 +176,7 @@ class Microsoft365Smtp:
 
     def transport(self, values: SetupValues, environment: Environment) -> Transport:
         credential, cloud = _credential(values), environment.cloud(values.credential)
-        settings = environment.settings
-        tokens = EntraTokens(
-            credential, cloud, cloud.smtp_scope, timeout_s=settings.token_timeout_s, ca_file=settings.ca_file
-        )
+        tokens = environment.tokens(credential, cloud, cloud.smtp_scope)
         return SmtpTransport(_smtp_settings(values, environment, tokens), name=self.name)
 
     def plan(self, values: SetupValues, environment: Environment) -> Plan:
@@ -311,6 +318,7 @@ def _token_proof(values: SetupValues, environment: Environment, *, smtp: bool) -
         wanted_role="SMTP.SendAsApp" if smtp else "Mail.Send",
         timeout_s=environment.settings.token_timeout_s,
         ca_file=environment.settings.ca_file,
+        store=environment.token_store,
     )
 
 

@@ -13,6 +13,7 @@ import re
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,12 +74,23 @@ KEYS: tuple[Key, ...] = (
 DEFAULTS = {key.name: key.default for key in KEYS}
 
 
+#: The kinds of credential, by the names that are stored and configured. `auth_objects.PROVIDERS` says what each needs.
+CLIENT_CREDENTIALS = "microsoft_client_credentials"
+FEDERATED = "microsoft_federated"
+MANAGED_IDENTITY = "microsoft_managed_identity"
+
+
 @dataclass(frozen=True, slots=True)
 class Credential:
     """The values of one authentication object, decrypted. Secrets never show in `repr`.
 
-    Exactly one of `client_secret` and `certificate` is set. `certificate` is PEM text (key and certificate), or the
-    base64 of a PFX file.
+    `provider` decides which of them count. Client credentials: exactly one of `client_secret` and `certificate` is
+    set; `certificate` is PEM text (key and certificate), or the base64 of a PFX file. Federated: a token of another
+    issuer is read from `token_file` ("" means the file that AZURE_FEDERATED_TOKEN_FILE names), or had from the
+    function registered as `token_function`. Managed identity: nothing, or the `client_id` of a user-assigned one.
+
+    The `previous_…` values are those that were in use before, kept while two overlap: they serve when Entra does not
+    take the newest. `expires_on` is what a person noted; a certificate says itself when it ends.
     """
 
     tenant: str = ""
@@ -87,7 +99,38 @@ class Credential:
     certificate: str = field(default="", repr=False)
     certificate_password: str = field(default="", repr=False)
     cloud: str = "global"
-    provider: str = "microsoft_client_credentials"
+    provider: str = CLIENT_CREDENTIALS
+    token_file: str = ""
+    token_function: str = ""
+    previous_client_secret: str = field(default="", repr=False)
+    previous_certificate: str = field(default="", repr=False)
+    previous_certificate_password: str = field(default="", repr=False)
+    expires_on: date | None = None
+
+    @property
+    def newest(self) -> Credential:
+        """This credential without the one before it."""
+        return replace(self, previous_client_secret="", previous_certificate="", previous_certificate_password="")
+
+    @property
+    def earlier(self) -> Credential | None:
+        """The one before it, by itself; None when none is kept."""
+        if not (self.previous_client_secret or self.previous_certificate):
+            return None
+        return replace(
+            self.newest,
+            client_secret=self.previous_client_secret,
+            certificate=self.previous_certificate,
+            certificate_password=self.previous_certificate_password,
+            expires_on=None,
+        )
+
+
+# Not part of what a passed test proves: a fallback that comes or goes changes nothing about the newest, and a date
+# is only a note.
+_NOT_PROVEN = ("previous_client_secret", "previous_certificate", "previous_certificate_password", "expires_on")
+# Came after the first version. Left out while empty, so that what was proven before stays proven.
+_ADDED_LATER = ("token_file", "token_function")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +164,9 @@ class SetupValues:
         values = asdict(self)
         for name in ("from_name", "failure_alerts_to", "auth_object"):
             values.pop(name)
+        credential = values["credential"] or {}
+        for name in credential and (*_NOT_PROVEN, *(one for one in _ADDED_LATER if not credential[one])):
+            credential.pop(name)
         return json.dumps(values, sort_keys=True)
 
     @property
@@ -231,12 +277,13 @@ def _check_authorities(ca_file: str) -> None:
 
 _SETUP_FIELDS = {one.name for one in fields(SetupValues)} - {"credential", "auth_object"}
 _CREDENTIAL_FIELDS = {one.name for one in fields(Credential)}
+_CERTIFICATE_FIELDS = {"certificate", "previous_certificate"}
 
 
 def setup_from_mapping(setup: Any, key: str) -> SetupValues:
     """Reads a setup written as one flat mapping, as in `OUTMAIL_SETUP`, or as one string (`dsn`).
 
-    `certificate` may be the path of a PEM or PFX file. Which fields a service needs is that service's own affair.
+    A certificate may be the path of a PEM or PFX file. Which fields a service needs is that service's own affair.
 
     Raises:
         ConfigurationError: names `key` and the entry.
@@ -251,7 +298,7 @@ def setup_from_mapping(setup: Any, key: str) -> SetupValues:
     if not setup.get("service"):
         raise ConfigurationError(f"{key}: 'service' is missing", code="config_invalid")
     for name, value in setup.items():
-        if name != "certificate" and isinstance(value, str) and not value.isprintable():
+        if name not in _CERTIFICATE_FIELDS and isinstance(value, str) and not value.isprintable():
             raise ConfigurationError(f"{key}: {name!r} holds a line break or control character", code="config_invalid")
     values: dict[str, Any] = {
         name: setup[name] if name == "port" else str(setup[name])
@@ -262,17 +309,33 @@ def setup_from_mapping(setup: Any, key: str) -> SetupValues:
         raise ConfigurationError(f"{key}: 'tls' must be one of {', '.join(TLS_CHOICES)}", code="config_invalid")
     if "port" in values:
         values["port"] = _port(values["port"], f"{key}: 'port'")
-    credential = {name: str(setup[name]) for name in _CREDENTIAL_FIELDS & set(setup) if setup[name]}
-    if "certificate" in credential:
-        credential["certificate"] = _certificate_text(credential["certificate"], key)
+    credential = _credential_from(setup, key)
     named = {name: Address.parse(values[name]) for name in ("from_address",) if values.get(name)}
     if "from_address" in named:
         values["from_address"] = named["from_address"].address
         values.setdefault("from_name", named["from_address"].name)
-    return SetupValues(**values, credential=Credential(**credential) if credential else None)
+    return SetupValues(**values, credential=credential)
 
 
-def _certificate_text(value: str, key: str) -> str:
+def _credential_from(setup: Mapping[str, Any], key: str) -> Credential | None:
+    values: dict[str, Any] = {name: str(setup[name]) for name in _CREDENTIAL_FIELDS & set(setup) if setup[name]}
+    if not values:
+        return None
+    for name in _CERTIFICATE_FIELDS & set(values):
+        values[name] = _certificate_text(values[name], f"{key}: {name!r}")
+    if "expires_on" in values:
+        try:
+            values["expires_on"] = date.fromisoformat(values["expires_on"])
+        except ValueError:
+            raise ConfigurationError(
+                f"{key}: 'expires_on' must be a date like 2027-04-15", code="config_invalid"
+            ) from None
+    if "token_file" in values or "token_function" in values:
+        values.setdefault("provider", FEDERATED)
+    return Credential(**values)
+
+
+def _certificate_text(value: str, where: str) -> str:
     if "-----BEGIN" in value:
         return value
     try:
@@ -282,7 +345,7 @@ def _certificate_text(value: str, key: str) -> str:
             return value  # a PFX file in base64
         # Never the value: it may be the key itself.
         raise ConfigurationError(
-            f"{key}: 'certificate' is neither PEM, nor base64 of a PFX file, nor a file that can be read",
+            f"{where} is neither PEM, nor base64 of a PFX file, nor a file that can be read",
             code="config_invalid",
         ) from None
     if data.lstrip().startswith(b"-----BEGIN"):

@@ -1,55 +1,159 @@
-"""Access tokens from Microsoft Entra, by client credentials.
+"""Access tokens for sending: asked for once, kept, renewed before they end, and shared.
 
-MSAL asks for the tokens. Around it stands what a mail sender needs: one request at a time however many threads want
-a token, finite waits, and errors that say what Entra really said. MSAL is imported when the first token is needed.
+However many threads want a token, one of them asks (`entra`) and the others get its answer, a failure too. With a
+`TokenStore`, processes share a token, and one of them asks for all. A store can fail without harm: each process then
+asks for itself.
 """
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
-import re
+import logging
+import os
+import random
 import threading
-from collections.abc import Mapping
-from typing import Any, NoReturn, Protocol
-from urllib.parse import quote, urlsplit
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from typing import Protocol
 
-from . import certificates, network
+from . import entra
 from .clouds import Cloud
-from .errors import AuthenticationFailed, ConfigurationError, OutmailError, Throttled, TransportUnavailable
+from .errors import AuthenticationFailed, DeliveryError, OutmailError, Throttled, TransportTimeout
 from .settings import Credential
 
-# Entra's own words for "not now" (Entra: AADSTS error codes). Everything else needs a person.
-_TEMPORARY = {50196, 90006, 90012, 90024, 90033, 90055, 90090, 50033, 50087}
+logger = logging.getLogger(__name__)
+
+#: A token is renewed when this part of its life is over (less or more by `JITTER`), while it still serves.
+RENEW_AFTER, JITTER = 0.8, 0.05
+#: A token is not used in its last seconds (less for one that lives only minutes): a request takes time to arrive.
+RESERVE_S, RESERVE_PART = 60.0, 0.1
+#: After a renewal that failed, the next one is tried so much later, while the old token serves.
+RENEWAL_PAUSE_S = 60.0
+#: A server that refuses every token must not become a token request for each message: so many in so many seconds.
+REFUSALS_MAX, REFUSALS_WINDOW_S = 5, 60.0
+#: How long one process asks on behalf of all, and how often the others look whether it has brought the token.
+CLAIM_S, LOOK_S = 5.0, 0.05
+#: Mail that goes on coming must not flood an Entra that refuses: after so many refusals in a row the next request
+#: waits a second, then two, and so on. A repair shows within the longest of these pauses, mostly at once.
+REFUSALS_FREE, PAUSE_MAX_S = 3, 30.0
 
 
 class TokenSource(Protocol):
-    """Gives access tokens for one scope."""
+    """Gives access tokens for one scope. Safe to use from several threads."""
 
-    def token(self, *, renew: bool = False) -> str:
-        """A token that is valid now. `renew` drops a cached one first. May touch the network."""
+    def token(self, *, refused: str = "") -> str:
+        """A token that is valid now. May touch the network.
+
+        `refused` is the token that a server has just refused: another is wanted in its place. Many may say so of one
+        token; it is renewed once. The answer can be the same token again, when a new one would not help either.
+        """
         ...
 
 
-class EntraTokens:
-    """Tokens for one authentication object and one scope. Safe to use from several threads.
+class TokenStore(Protocol):
+    """Keeps tokens where other processes find them. A `key` tells nothing about the credential, but is a secret.
 
-    A token is kept in memory until five minutes before it ends, so nearly every call answers without the network.
+    Any method may fail with any exception; sending goes on without the store.
+    """
+
+    def load(self, key: str) -> str | None:
+        """What was saved under this key."""
+        ...
+
+    def save(self, key: str, text: str, seconds: float) -> None:
+        """Keeps `text`, which holds a token and must not be readable where it lies, for so many seconds.
+
+        Ends the caller's claim.
+        """
+        ...
+
+    def claim(self, key: str, seconds: float) -> bool:
+        """Whether the caller is the one to ask for a new token; nobody else is, for so many seconds."""
+        ...
+
+    def release(self, key: str) -> None:
+        """Gives a claim back without a token."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A token in memory. Moments are of the source's own monotonic clock."""
+
+    text: str = field(repr=False)
+    ends_at: float
+    renew_at: float
+    is_for_refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """A token as it is saved. `issued_on` is a time of day, in seconds since 1970."""
+
+    token: str = field(repr=False)
+    issued_on: float
+    lifetime_s: float
+    renew_after_s: float
+
+
+class _Flight:
+    """One request under way, and what came of it for all who wait."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.held: _Held | None = None
+        self.error: OutmailError = TransportTimeout("the request for a token was broken off", code="no_answer")
+
+
+class EntraTokens:
+    """Tokens for one credential and one scope. Safe to use from several threads, and after `fork`.
+
+    `clock` is monotonic, `now` is the time of day, both in seconds; `dice` gives numbers from 0 to 1.
+    `refused` says why the newest credential is not taken, while the one before it serves.
     """
 
     def __init__(
-        self, credential: Credential, cloud: Cloud, scope: str, *, timeout_s: float = 20.0, ca_file: str = ""
+        self,
+        credential: Credential,
+        cloud: Cloud,
+        scope: str,
+        *,
+        timeout_s: float = 20.0,
+        ca_file: str = "",
+        store: TokenStore | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        dice: Callable[[], float] = random.random,
     ) -> None:
         self._credential = credential
         self._cloud = cloud
         self._scope = scope
         self._timeout_s = timeout_s
         self._ca_file = ca_file
-        # MSAL does not join requests: without this lock, every thread that misses the cache asks Entra, which
-        # answers floods of equal requests with AADSTS50196.
-        self._lock = threading.Lock()
-        self._client: Any = None
+        self._store = store
+        self._clock, self._now, self._dice = clock, now, dice
+        self._key = _key(credential, cloud, scope)
+        self._held: _Held | None = None
+        self._failure: tuple[float, OutmailError] | None = None
+        self._refusals_in_a_row = 0
+        self._renewals_for_refused: deque[float] = deque(maxlen=REFUSALS_MAX)
+        self.refused: OutmailError | None = None
+        self._start_afresh()
+        _sources.add(self)
 
-    def token(self, *, renew: bool = False) -> str:
+    def _start_afresh(self) -> None:
+        """What a thread of the parent held at the moment of a fork is never given back in the child."""
+        self._lock = threading.Lock()
+        self._flight: _Flight | None = None
+        self._is_renewing = False
+
+    def token(self, *, refused: str = "") -> str:
         """A token that is valid now.
 
         Raises:
@@ -57,155 +161,236 @@ class EntraTokens:
             AuthenticationFailed: Entra refused; `code` is its AADSTS number.
             Throttled, TransportUnavailable: Entra is busy, or cannot be reached.
         """
+        held = self._held
+        if not self._serves(held, refused):
+            return self._together(refused).text
+        assert held is not None  # noqa: S101 -- for the type checker
+        if self._clock() >= held.renew_at:
+            self._renew_aside()
+        return held.text
+
+    def _serves(self, held: _Held | None, refused: str) -> bool:
+        return held is not None and held.text != refused and self._clock() < held.ends_at
+
+    # -- one request for all threads ---------------------------------------------------------------------------------
+
+    def _together(self, refused: str) -> _Held:
         with self._lock:
-            if renew:
-                self._client = None
-            try:
-                if self._client is None:
-                    self._client = self._build()
-                result: Mapping[str, Any] = self._client.acquire_token_for_client([self._scope])
-                if "access_token" not in result:
-                    _refuse(result)
-                return _plausible(str(result["access_token"]))
-            except (KeyError, TypeError, AttributeError, RecursionError, ValueError) as exc:
-                self._client = None
-                if isinstance(exc, OutmailError):
-                    raise
-                # What MSAL does with an answer that is not of the agreed form.
-                raise TransportUnavailable(
-                    f"{self._cloud.authority_host} gave an answer of the wrong form ({type(exc).__name__})",
-                    code="not_entra",
-                    retryable=False,
-                ) from None
-            except Exception:
-                # MSAL would answer from memory for a minute after a 400, so that a repair seems not to help.
-                self._client = None
-                raise
+            held = self._held
+            if held is not None and (self._serves(held, refused) or self._is_enough(held, refused)):
+                return held
+            if self._failure is not None and self._clock() < self._failure[0]:
+                raise copy.copy(self._failure[1])
+            flight, leads = self._flight, self._flight is None
+            if flight is None:
+                flight = self._flight = _Flight()
+        if leads:
+            return self._lead(flight, refused)
+        if not flight.done.wait(self._patience_s):
+            raise TransportTimeout("no token came in time", code="no_answer")
+        if flight.held is None:
+            # A copy for each thread: a traceback grows in whoever raises it.
+            raise copy.copy(flight.error)
+        return flight.held
 
-    def _build(self) -> Any:
-        from msal import ConfidentialClientApplication
+    def _lead(self, flight: _Flight, refused: str) -> _Held:
+        try:
+            flight.held = self._obtain(refused=refused)
+        except OutmailError as exc:
+            flight.error = exc
+            raise
+        finally:
+            with self._lock:
+                self._flight = None
+                if flight.held is None:
+                    self._failure = self._remembered(flight.error)
+                else:
+                    self._held, self._failure, self._refusals_in_a_row = flight.held, None, 0
+            flight.done.set()
+        return flight.held
 
-        credential = self._credential
-        if not credential.tenant or not credential.client_id:
-            raise ConfigurationError("the tenant or the client id is missing", code="credential_incomplete")
-        return ConfidentialClientApplication(
-            credential.client_id,
-            client_credential=_client_credential(credential),
-            authority=f"{self._cloud.authority}/{quote(credential.tenant, safe='')}",
-            # Asked for nothing but Microsoft's public clouds, and a failing answer would replace the real error.
-            instance_discovery=False,
-            http_client=_HttpClient(self._timeout_s, self._ca_file),
+    def _remembered(self, error: OutmailError) -> tuple[float, OutmailError] | None:
+        """Until when a failure stands for the next ones, so that mail that goes on coming does not flood Entra."""
+        pause_s = error.retry_after_s if isinstance(error, DeliveryError) else None
+        if pause_s is None and isinstance(error, (AuthenticationFailed, Throttled)):
+            self._refusals_in_a_row += 1
+            if self._refusals_in_a_row >= REFUSALS_FREE:
+                pause_s = 2.0 ** min(self._refusals_in_a_row - REFUSALS_FREE, 10)
+        return None if pause_s is None else (self._clock() + min(pause_s, PAUSE_MAX_S), error)
+
+    @property
+    def _patience_s(self) -> float:
+        # Discovery and token, for two credentials, each with its connection and its answer.
+        return 8 * self._timeout_s + 5.0
+
+    def _is_enough(self, held: _Held, refused: str) -> bool:
+        """Whether a refusal of this token is not worth another one: several new ones were refused just now."""
+        now = self._clock()
+        if not refused or not held.is_for_refused or now >= held.ends_at:
+            return False
+        times = self._renewals_for_refused
+        return len(times) == REFUSALS_MAX and now - times[0] < REFUSALS_WINDOW_S
+
+    # -- early renewal -----------------------------------------------------------------------------------------------
+
+    def _renew_aside(self) -> None:
+        """Renews in a thread of its own, so that nobody waits for what is not needed yet."""
+        with self._lock:
+            if self._is_renewing or self._flight is not None:
+                return
+            self._is_renewing = True
+        try:
+            threading.Thread(target=self._renew, name="outmail-token", daemon=True).start()
+        except RuntimeError:
+            # The interpreter is ending, or there are no more threads to be had; the old token serves.
+            self._is_renewing = False
+
+    def _renew(self) -> None:
+        held: _Held | None = None
+        try:
+            held = self._obtain(older=self._held)
+        except Exception as exc:
+            logger.warning(
+                "a token could not be renewed early; the old one serves until it ends",
+                extra={"code": getattr(exc, "code", ""), "error": type(exc).__name__},
+            )
+        with self._lock:
+            self._is_renewing = False
+            if held is not None:
+                self._held = held
+            elif self._held is not None:
+                later = self._clock() + RENEWAL_PAUSE_S * (1 + self._dice())
+                self._held = replace(self._held, renew_at=later)
+
+    # -- from the store, or from Entra -------------------------------------------------------------------------------
+
+    def _obtain(self, *, refused: str = "", older: _Held | None = None) -> _Held:
+        """A token that is neither the refused one nor one like `older`: from the store, or else newly issued."""
+        store = self._store
+        if store is None:
+            return self._hold(self._ask(refused), bool(refused))
+        try:
+            found = self._shared(store, refused, older)
+        except Exception as exc:
+            _log_store("look", exc)
+            return self._hold(self._ask(refused), bool(refused))
+        if found is not None:
+            return found
+        try:
+            fresh = self._ask(refused)
+        except BaseException:
+            with suppress(Exception):
+                store.release(self._key)
+            raise
+        try:
+            store.save(self._key, json.dumps(asdict(fresh)), fresh.lifetime_s)
+        except Exception as exc:
+            _log_store("save", exc)
+        return self._hold(fresh, bool(refused))
+
+    def _shared(self, store: TokenStore, refused: str, older: _Held | None) -> _Held | None:
+        """The token that will do, from this or another process; None when it falls to this one to ask for it."""
+        deadline = self._clock() + CLAIM_S
+        while True:
+            found = self._find(store, refused, older)
+            if found is not None:
+                return found
+            if store.claim(self._key, CLAIM_S):
+                # Somebody may have saved one between our look and our claim.
+                found = self._find(store, refused, older)
+                if found is not None:
+                    store.release(self._key)
+                return found
+            if self._clock() >= deadline:
+                return None
+            time.sleep(LOOK_S)
+
+    def _find(self, store: TokenStore, refused: str, older: _Held | None) -> _Held | None:
+        """A token in the store that will do."""
+        try:
+            held = self._hold(_Fresh(**json.loads(store.load(self._key) or "{}")))
+        except (ValueError, TypeError):
+            return None
+        own = self._held
+        if not self._serves(held, refused) or (
+            own is not None and own.text == held.text and own.ends_at < self._clock()
+        ):
+            # The second: a time of day that was set back makes a dead token look alive, but we saw it end.
+            return None
+        if older is not None and (held.text == older.text or self._clock() >= held.renew_at):
+            return None
+        return held
+
+    def _ask(self, refused: str) -> _Fresh:
+        asked_at, asked_on = self._clock(), self._now()
+        issued = entra.issue(
+            self._credential, self._cloud, self._scope, timeout_s=self._timeout_s, ca_file=self._ca_file
+        )
+        if issued.refused is not None:
+            logger.warning(
+                "the newest secret or certificate was refused; the one before it was used",
+                extra={"code": issued.refused.code},
+            )
+        self.refused = issued.refused
+        if refused:
+            self._renewals_for_refused.append(asked_at)
+        return _Fresh(issued.text, asked_on, issued.lifetime_s, issued.refresh_in_s or issued.lifetime_s * RENEW_AFTER)
+
+    def _hold(self, fresh: _Fresh, is_for_refused: bool = False) -> _Held:
+        # A clock that was set back makes a token look young. It cannot be younger than just now.
+        asked_at = self._clock() - max(0.0, self._now() - fresh.issued_on)
+        reserve_s = min(RESERVE_S, fresh.lifetime_s * RESERVE_PART)
+        # Spread, so that not all processes renew at the same moment.
+        jitter_s = fresh.lifetime_s * JITTER * (2 * self._dice() - 1)
+        return _Held(
+            text=fresh.token,
+            ends_at=asked_at + fresh.lifetime_s - reserve_s,
+            renew_at=asked_at + fresh.renew_after_s + jitter_s,
+            is_for_refused=is_for_refused,
         )
 
 
-def _plausible(token: str) -> str:
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError("a token is visible ASCII")
-    return token
+def _log_store(step: str, exc: Exception) -> None:
+    # Not the exception itself: a database's text may quote the values of the statement.
+    logger.warning("tokens are not shared: the store failed", extra={"step": step, "error": type(exc).__name__})
 
 
-def _client_credential(credential: Credential) -> Any:
-    if credential.certificate:
-        certificate = certificates.load(credential.certificate, credential.certificate_password)
-        return {"private_key": certificate.private_key_pem, "public_certificate": certificate.certificate_pem}
-    if not credential.client_secret:
-        raise ConfigurationError("there is neither a client secret nor a certificate", code="credential_incomplete")
-    return credential.client_secret
+def _key(credential: Credential, cloud: Cloud, scope: str) -> str:
+    """One for each authority, application, scope and secret; a hash that only a store with a key of its own keeps."""
+    values = asdict(credential)
+    values.pop("expires_on")
+    return hashlib.sha256(json.dumps([cloud.authority, scope, values], sort_keys=True).encode()).hexdigest()
 
 
-class _HttpClient:
-    """The network as MSAL wants it, with our time-outs and our errors.
+class Renewing:
+    """A store that gives nothing and takes everything: for a test, which must see what Entra says now.
 
-    Errors are raised from here, below MSAL: it would otherwise replay a 429 or 5xx from memory, lose `Retry-After`,
-    and turn a wrong tenant into a bare `ValueError`.
+    What it brings replaces the token that other processes would go on using, with the permissions of an hour ago.
     """
 
-    def __init__(self, timeout_s: float, ca_file: str) -> None:
-        self._timeout_s = timeout_s
-        self._session = network.http_session(ca_file)
+    def __init__(self, store: TokenStore) -> None:
+        self._store = store
 
-    def get(self, url: str, params: Any = None, headers: Any = None, **_: Any) -> Any:
-        response = self._ask("GET", url, params=params, headers=headers)
-        if response.status_code >= 400:
-            _refuse(_json(response))
-        return response
-
-    def post(self, url: str, params: Any = None, data: Any = None, headers: Any = None, **_: Any) -> Any:
-        return self._ask("POST", url, params=params, data=data, headers=headers)
-
-    def close(self) -> None:
-        self._session.close()
-
-    def _ask(self, method: str, url: str, **arguments: Any) -> Any:
-        import requests
-
-        where = urlsplit(url)
-        host, port = where.hostname or "", where.port or 443
-        try:
-            # auth is given, as nothing, so that requests does not put a password from ~/.netrc into the header.
-            response = self._session.request(
-                method, url, timeout=self._timeout_s, allow_redirects=False, auth=lambda request: request, **arguments
-            )
-        except requests.RequestException as exc:
-            # A token request can be repeated at will, so even a lost answer is no more than "not reached".
-            raise network.unavailable(exc, host, port) from exc
-        if response.status_code == 429:
-            raise Throttled(
-                "Microsoft Entra asks to wait", code="entra_busy", retry_after_s=retry_after_s(response.headers)
-            )
-        if response.status_code >= 500:
-            raise TransportUnavailable(
-                f"Microsoft Entra answered {response.status_code}",
-                code="entra_unavailable",
-                retry_after_s=retry_after_s(response.headers),
-            )
-        _json(response)
-        return response
-
-
-def _json(response: Any) -> Mapping[str, Any]:
-    try:
-        body = json.loads(response.text)
-    except ValueError:
-        body = None
-    if not isinstance(body, Mapping):
-        raise TransportUnavailable(
-            f"the answer from {urlsplit(response.url).hostname} is not from Microsoft Entra"
-            f" (status {response.status_code}, {response.headers.get('Content-Type', 'no content type')})",
-            code="not_entra",
-            retryable=False,
-        )
-    return body
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """The `Retry-After` header in seconds, from either of its forms (RFC 9110 10.2.3); None without one."""
-    from datetime import datetime, timezone
-    from email.utils import parsedate_to_datetime
-
-    value = (headers.get("Retry-After") or "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:10])
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError):
+    def load(self, key: str) -> None:
         return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())
+
+    def save(self, key: str, text: str, seconds: float) -> None:
+        self._store.save(key, text, seconds)
+
+    def claim(self, key: str, seconds: float) -> bool:
+        return True
+
+    def release(self, key: str) -> None:
+        return None
 
 
-def _refuse(answer: Mapping[str, Any]) -> NoReturn:
-    """Raises what an error answer of Entra means. Its description quotes ids and times, never a secret."""
-    description = str(answer.get("error_description") or answer.get("error") or "no reason given")
-    listed = answer.get("error_codes")
-    numbers = [one for one in listed if isinstance(one, int)] if isinstance(listed, list) else []
-    numbers += [int(number) for number in re.findall(r"AADSTS(\d+)", description)]
-    code = f"AADSTS{numbers[0]}" if numbers else str(answer.get("error") or "entra_error")
-    facts: dict[str, Any] = {
-        "code": code,
-        "detail": description.splitlines()[0][:300],
-        "request_id": str(answer.get("trace_id") or answer.get("correlation_id") or ""),
-    }
-    if answer.get("error") == "temporarily_unavailable" or (numbers and numbers[0] in _TEMPORARY):
-        raise Throttled(f"Microsoft Entra asks to try again later ({code})", **facts)
-    raise AuthenticationFailed(f"Microsoft Entra refused the credential ({code})", **facts)
+_sources: weakref.WeakSet[EntraTokens] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for source in list(_sources):
+        source._start_afresh()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

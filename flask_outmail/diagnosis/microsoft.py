@@ -14,7 +14,7 @@ from .. import certificates, network
 from ..clouds import Cloud
 from ..errors import ConfigurationError, OutmailError, TransportUnavailable
 from ..settings import Credential
-from ..tokens import EntraTokens
+from ..tokens import EntraTokens, Renewing, TokenStore
 from .remedies import remedy_for
 from .steps import Check, Seen
 
@@ -29,11 +29,17 @@ class TokenProof:
     wanted_role: str
     timeout_s: float
     ca_file: str = ""
+    store: TokenStore | None = None
     token: str = ""
 
     def __post_init__(self) -> None:
         self.tokens = EntraTokens(
-            self.credential, self.cloud, self.scope, timeout_s=self.timeout_s, ca_file=self.ca_file
+            self.credential,
+            self.cloud,
+            self.scope,
+            timeout_s=self.timeout_s,
+            ca_file=self.ca_file,
+            store=Renewing(self.store) if self.store is not None else None,
         )
 
     def checks(self) -> list[Check]:

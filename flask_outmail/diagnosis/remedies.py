@@ -31,6 +31,7 @@ from ..errors import (
     UnsupportedFeature,
 )
 from .catalogue import WHO_LABELS, Entry, Remedy, Who
+from .catalogue_credential import CREDENTIAL
 from .catalogue_entra import ENTRA
 from .catalogue_graph import GRAPH
 from .catalogue_local import LOCAL
@@ -41,7 +42,7 @@ from .catalogue_smtp_message import SMTP_MESSAGE
 
 __all__ = ["CATALOGUE", "WHO_LABELS", "Entry", "Remedy", "Who", "remedy_for"]
 
-CATALOGUE: tuple[Entry, ...] = (*LOCAL, *MESSAGE, *NETWORK, *ENTRA, *GRAPH, *SMTP_ACCOUNT, *SMTP_MESSAGE)
+CATALOGUE: tuple[Entry, ...] = (*LOCAL, *CREDENTIAL, *MESSAGE, *NETWORK, *ENTRA, *GRAPH, *SMTP_ACCOUNT, *SMTP_MESSAGE)
 
 # By the kind of error, for codes that no entry knows. The nearest class wins.
 _UNLISTED: dict[type[OutmailError], tuple[str, Who]] = {

@@ -32,7 +32,8 @@ from ..errors import (
     Throttled,
     UnsupportedFeature,
 )
-from ..tokens import TokenSource, retry_after_s
+from ..network import retry_after_s
+from ..tokens import TokenSource
 
 if TYPE_CHECKING:
     import requests
@@ -150,10 +151,11 @@ class GraphTransport:
             TransportUnavailable: nothing of the body left.
             DeliveryUnknown: some of it did, and no answer came.
         """
-        answer = self._post_once(body, self._settings.tokens.token())
+        token = self._settings.tokens.token()
+        answer = self._post_once(body, token)
         if answer.status == 401:
             # Refused before anything was read, so asking again cannot send twice.
-            answer = self._post_once(body, self._settings.tokens.token(renew=True))
+            answer = self._post_once(body, self._settings.tokens.token(refused=token))
         return answer
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ PACKAGE = Path(flask_outmail.__file__).parent
 ROWS: dict[int, tuple[str, ...]] = {
     0: ("errors", "message"),
     1: ("content", "mime", "envelope", "settings", "dsn", "html_text"),
-    2: ("clouds", "network", "certificates", "tokens", "transports", "diagnosis"),
+    2: ("clouds", "network", "certificates", "entra", "tokens", "transports", "diagnosis"),
     3: ("vault", "models", "auth_objects", "setups", "outbox"),
     4: (
         "signals",
@@ -24,6 +24,7 @@ ROWS: dict[int, tuple[str, ...]] = {
         "access",
         "database",
         "current",
+        "token_store",
         "compat",
         "alerting",
         "engine",

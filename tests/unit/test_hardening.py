@@ -17,8 +17,8 @@ from flask_outmail import mime, network
 from flask_outmail.envelope import Envelope
 from flask_outmail.errors import BadHeaderError, ConfigurationError, DeliveryError, InvalidMessage
 from flask_outmail.message import Address, Attachment, Message
+from flask_outmail.network import retry_after_s
 from flask_outmail.settings import Settings
-from flask_outmail.tokens import retry_after_s
 from flask_outmail.transports.smtp import SmtpSettings, SmtpTransport
 
 
