@@ -1,109 +1,87 @@
-"""`make bench`: the time a message costs, beside Flask-Mail, both measured in this run, interleaved.
+"""`make bench`: what a message costs, beside other libraries, all measured in this run.
 
-Absolute figures drift with the machine; the ratios are what to look at.
+Prints a table; with --write it also goes into docs/explanation/speed.md, with its picture. Absolute figures drift
+with the machine; ratios hold.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
+import sys
+import tempfile
+from pathlib import Path
 
-import flask_mail
-from flask import Flask
+from . import chart, special, table
+from .measuring import Lab
+from .processes import ROOT, Worker
+from .workloads import OURS, WORKLOADS, Workload
 
-import flask_outmail
-from flask_outmail.simulator import Simulator
-
-ROUNDS = 7
-
-
-def fields() -> dict[str, Any]:
-    return {
-        "subject": "Ihre Bestellung – vielen Dank",
-        "recipients": ["Änne Müller <ann@customers.example>"],
-        "sender": "noreply@contoso.example",
-        "body": "Grüße aus dem Laden. " * 50,
-        "html": "<p>Grüße aus dem Laden.</p>" * 40,
-        "date": 1_780_000_000.0,
-    }
+PAGE = ROOT / "docs" / "explanation" / "speed.md"
+PICTURE = ROOT / "docs" / "images" / "speed.svg"
+SPECIAL = ("graph", "imports", "memory", "own-layers")
+QUICK_SHARE = 0.02
 
 
-def message(library: Any, attachment_bytes: int) -> Any:
-    made = library.Message(**fields())
-    if attachment_bytes:
-        made.attach("file.bin", "application/octet-stream", bytes(attachment_bytes))
-    return made
+def main() -> int:
+    options = _options()
+    quick, rounds = options.quick, options.rounds or (1 if options.quick else 5)
+    share = QUICK_SHARE if quick else 1.0
+    chosen = options.only or [*(workload.key for workload in WORKLOADS), *SPECIAL]
+    if options.write and (quick or options.only or rounds < 5):
+        print("--write wants the whole of it: no --quick, no --only, five rounds", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory(prefix="outmail-bench-") as directory, Lab(Path(directory)) as lab:
+        if options.profile:
+            return _profile(lab, options.profile)
+        report = table.Report(command=_command(options), rounds=rounds, versions=lab.versions)
+        for workload in WORKLOADS:
+            if workload.key in chosen:
+                report.smtp.append((workload, lab.measure(workload, rounds=rounds, share=share)))
+        if "graph" in chosen:
+            report.graph, report.graph_notes = special.graph(lab, rounds, share)
+        if "imports" in chosen:
+            report.imports = special.imports(lab, rounds)
+        if "memory" in chosen:
+            report.memory = special.memory(lab, min(rounds, 3), share)
+        if "own-layers" in chosen:
+            report.own_layers = special.own_layers(lab, rounds, share)
+        report.versions = lab.versions
+        text = table.render(report)
+    print(text)
+    if options.write:
+        PAGE.write_text(table.written(PAGE.read_text(), text))
+        PICTURE.write_text(chart.draw(report.verdicts()))
+    return 0
 
 
-def building(app: Flask, attachment_bytes: int) -> dict[str, Callable[[], None]]:
-    def build(library: Any) -> Callable[[], None]:
-        def once() -> None:
-            with app.app_context():
-                message(library, attachment_bytes).as_bytes()
-
-        return once
-
-    return {"flask-mail": build(flask_mail), "flask-outmail": build(flask_outmail)}
-
-
-def sending(simulator: Simulator) -> dict[str, Callable[[], None]]:
-    config = {
-        "MAIL_SERVER": simulator.smtp_host,
-        "MAIL_PORT": simulator.smtp_port,
-        "MAIL_USE_TLS": True,
-        "MAIL_USERNAME": simulator.mailbox,
-        "MAIL_PASSWORD": simulator.smtp_password,
-        "OUTMAIL_CA_FILE": str(simulator.ca_file),
-    }
-
-    def send(library: Any) -> Callable[[], None]:
-        app = Flask("bench")
-        app.config.update(config)
-        mail = library.Mail(app)
-
-        def once() -> None:
-            with app.app_context():
-                mail.send(message(library, 0))
-
-        return once
-
-    return {"flask-mail": send(flask_mail), "flask-outmail": send(flask_outmail)}
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    keys = [*(workload.key for workload in WORKLOADS), *SPECIAL]
+    parser.add_argument("--only", nargs="+", metavar="WORKLOAD", choices=keys, help=f"some of: {', '.join(keys)}")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default 5, or 1 with --quick)")
+    parser.add_argument("--quick", action="store_true", help="few messages: shows that everything works, no more")
+    parser.add_argument("--write", action="store_true", help="write the table and its picture into the documentation")
+    parser.add_argument("--profile", metavar="WORKLOAD", choices=[one.key for one in WORKLOADS],
+                        help="print where ours spends the time of one run, and measure nothing")  # fmt: skip
+    return parser.parse_args()
 
 
-def measure(title: str, runs: dict[str, Callable[[], None]], repeat: int) -> str:
-    """Medians over interleaved rounds, so that a slow moment of the machine hits both."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()
-    for _ in range(ROUNDS):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            for _ in range(repeat):
-                run()
-            times[name].append((time.perf_counter() - started) / repeat)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    ratio = medians["flask-mail"] / medians["flask-outmail"]
-    cells = " | ".join(f"{median * 1000:.2f} ms" for median in medians.values())
-    return f"| {title} | {cells} | {ratio:.1f} × |"
+def _command(options: argparse.Namespace) -> str:
+    words = ["python -m bench", *(["--quick"] if options.quick else [])]
+    words += ["--only", *options.only] if options.only else []
+    words += [f"--rounds {options.rounds}"] if options.rounds else []
+    return " ".join([*words, *(["--write"] if options.write else [])])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeat", type=int, default=30, help="messages in each round (default 30)")
-    repeat = parser.parse_args().repeat
-    app = Flask("bench")
-    app.config["TESTING"] = True
-    flask_mail.Mail(app)
-    print("| what | Flask-Mail | Flask-Outmail | faster by |")
-    print("| --- | --- | --- | --- |")
-    print(measure("build 2 KB text and HTML", building(app, 0), repeat))
-    print(measure("build with a 1 MB attachment", building(app, 1_000_000), max(1, repeat // 10)))
-    with Simulator() as simulator:
-        print(measure("send over STARTTLS with log-in (ours verifies)", sending(simulator), max(1, repeat // 3)))
+def _profile(lab: Lab, key: str) -> int:
+    workload: Workload = next(one for one in WORKLOADS if one.key == key)
+    contender = next(one for one in workload.contenders if one.peer == OURS)
+    with Worker(OURS, profile=True) as worker:
+        for count in (1, workload.job.count):
+            job, _ = lab.placed(contender, workload, count)
+            worker.run(job)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

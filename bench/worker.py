@@ -1,0 +1,73 @@
+"""Runs one Python peer: `python -m bench.worker flask_mail`. Reads jobs, answers with the seconds each took.
+
+A peer is a module in `bench/peers` with `DISTRIBUTION`, its name where packages are installed from, and one function:
+`prepared(job)`, a context manager that gives what is to be timed. Setting up and tidying up are not timed.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import gc
+import importlib
+import json
+import pstats
+import resource
+import sys
+import traceback
+from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
+from types import ModuleType
+from typing import Any
+
+from .job import Job, NotOffered
+
+
+def main(name: str, profile: bool = False) -> None:
+    # What a library prints must not stand among the answers.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    try:
+        peer = importlib.import_module(f"bench.peers.{name}")
+        hello = {"version": _version(peer)}
+    except (ModuleNotFoundError, PackageNotFoundError, NotOffered) as exc:
+        print(json.dumps({"missing": str(exc)}), file=answers, flush=True)
+        return
+    print(json.dumps(hello), file=answers, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(_answer(peer, Job.from_json(line), profile)), file=answers, flush=True)
+
+
+def _version(peer: ModuleType) -> str:
+    said: str = peer.version() if hasattr(peer, "version") else version(peer.DISTRIBUTION)
+    return said
+
+
+def _answer(peer: ModuleType, job: Job, profile: bool) -> dict[str, Any]:
+    try:
+        with peer.prepared(job) as work:
+            gc.collect()
+            before = _peak_bytes()
+            profiler = cProfile.Profile() if profile else None
+            started = perf_counter()
+            if profiler:
+                profiler.runcall(work)
+            else:
+                work()
+            seconds = perf_counter() - started
+            grown = _peak_bytes() - before
+        if profiler:
+            pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(25)
+        return {"seconds": seconds, "grown_bytes": grown}
+    except NotOffered as exc:
+        return {"reason": str(exc)}
+    except Exception:
+        return {"error": traceback.format_exc(limit=-6)}
+
+
+def _peak_bytes() -> int:
+    # Linux tells kilobytes, macOS bytes.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], profile="--profile" in sys.argv)
