@@ -99,8 +99,8 @@ class Lab:
                 self._lines[port] = SlowLine(port, SLOW_MS)
                 self._stack.callback(self._lines[port].close)
             port = self._lines[port].port
-        log_in = {"username": USERNAME, "password": PASSWORD} if job.security == "starttls" else {}
-        return replace(job, host="127.0.0.1", port=port, ca_file=self.ca_file, **log_in), sink
+        job = replace(job, host="127.0.0.1", port=port, ca_file=self.ca_file)
+        return replace(job, username=USERNAME, password=PASSWORD) if job.security == "starttls" else job, sink
 
     def measure(self, workload: Workload, *, rounds: int, share: float = 1.0) -> list[Result]:
         """One result for each contender. `share` of the messages are sent (for a quick look).

@@ -10,11 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from . import job
 from .job import Job
 
+Own = TypeVar("Own", bound="Process")
 ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / "peers"
 #: Where `make bench` puts what npm installs.
@@ -75,7 +76,7 @@ class Process:
             self._process.kill()
             self._process.wait()
 
-    def __enter__(self) -> Process:
+    def __enter__(self: Own) -> Own:
         return self
 
     def __exit__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -108,7 +108,11 @@ def times(ratio: float) -> str:
 def duration(seconds: float) -> str:
     if seconds < 0.001:
         return f"{seconds * 1e6:.0f} µs"
-    return f"{seconds * 1000:.0f} ms" if seconds >= 0.1 else f"{seconds * 1000:.2f} ms"
+    return f"{seconds * 1000:.0f} ms" if seconds >= 0.03 else f"{seconds * 1000:.2f} ms"
+
+
+def megabytes(number: float) -> str:
+    return f"{number / 1e6:.1f} MB"
 
 
 def render(report: Report) -> str:
@@ -128,10 +132,10 @@ def render(report: Report) -> str:
     if report.graph:
         lines += ["", "Graph, 100 ms for each answer, 40 messages to one mailbox:", "", *_graph(report)]
     if report.imports:
-        rows = [[f"`{one.name}`", _said(one, f"{one.median * 1000:.0f} ms")] for one in report.imports if one.values]
+        rows = [[f"`{one.name}`", _said(one, duration)] for one in report.imports]
         lines += ["", "Imports, in fresh processes:", "", *_table(["statement", "time"], rows)]
     if report.memory:
-        rows = [[one.name, _said(one, f"{one.median / 1e6:.1f} MB")] for one in report.memory]
+        rows = [[one.name, _said(one, megabytes)] for one in report.memory]
         lines += [
             "",
             "How much the peak of a process grows while it sends 150 MB from a path, after one small message:",
@@ -139,16 +143,15 @@ def render(report: Report) -> str:
             *_table(["library", "growth"], rows),
         ]
     if report.own_layers:
-        rows = [[one.name, duration(one.median)] for one in report.own_layers]
+        rows = [[one.name, _said(one, duration)] for one in report.own_layers]
         lines += ["", "One small message, without a network:", "", *_table(["what", "time"], rows)]
     said = ", ".join(f"{NAMES[peer]} {version}" for peer, version in report.versions.items() if peer != "raw")
     return "\n".join([*lines, "", f"Versions: {said}.", END])
 
 
 def _smtp(report: Report) -> list[str]:
-    columns: dict[str, str] = {}
-    for workload, _ in report.smtp:
-        columns |= {_column(contender): NAMES[contender.peer] for contender in workload.contenders}
+    found = {_column(contender) for workload, _ in report.smtp for contender in workload.contenders}
+    columns = [column for name in NAMES.values() for column in (name, f"{name}, CHUNKING") if column in found]
     rows = []
     missing: dict[str, str] = {}
     for workload, results in report.smtp:
@@ -182,13 +185,12 @@ def _graph(report: Report) -> list[str]:
     rows = []
     for result in report.graph:
         ratio = f"{times(result.median / burst.median)} ×" if result.values and burst.values else ""
-        rows.append([result.name, _said(result, duration(result.median) if result.values else ""), ratio,
-                     notes.get(result.name, "")])  # fmt: skip
+        rows.append([result.name, _said(result, duration), ratio, notes.get(result.name, "")])
     return _table(["client", "each message", "of ours", "a run's requests"], rows)
 
 
-def _said(result: Result, text: str) -> str:
-    return text if result.values else result.reason
+def _said(result: Result, unit: Callable[[float], str]) -> str:
+    return unit(result.median) if result.values else result.reason
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

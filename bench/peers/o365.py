@@ -52,7 +52,7 @@ def _send(account: Account) -> None:
 def _account(world: dict[str, Any], ca_file: str) -> Account:
     graph = world["cloud"]["graph"]
 
-    class Protocol(MSGraphProtocol):  # type: ignore[misc]
+    class Protocol(MSGraphProtocol):
         _protocol_url = f"{graph}/"
         _oauth_scope_prefix = f"{graph}/"
 
