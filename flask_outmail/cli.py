@@ -12,6 +12,7 @@ from flask.cli import AppGroup, with_appcontext
 
 from . import setups, vault
 from .auth_objects import by_expiry, usage
+from .diagnosis import steps
 from .diagnosis.remedies import WHO_LABELS, Remedy, remedy_for
 from .diagnosis.steps import Step
 from .engine import Engine
@@ -19,7 +20,7 @@ from .errors import OutmailError
 from .message import Message
 from .models import PRIMARY, utc_now
 from .outbox import alerts, store
-from .proving import trial
+from .proving import domain_check, trial
 
 outmail_commands = AppGroup("outmail", help="Outbound mail: set it up, prove it, watch it.")
 
@@ -99,6 +100,28 @@ def test(to: str, via: str, as_json: bool) -> None:
         released, not_accepted = engine().release(via)
         if released or not_accepted:
             click.echo(f"Held messages handed over: {released} accepted, {not_accepted} not accepted.", err=as_json)
+
+
+@outmail_commands.command("domain")
+@click.argument("name", default="")
+@click.option("--via", default=PRIMARY, show_default=True, help="The connection whose From address is meant.")
+@click.option("--json", "as_json", is_flag=True, help="Print the steps as JSON.")
+@with_appcontext
+def domain(name: str, via: str, as_json: bool) -> None:
+    """Check MX, SPF, DKIM and DMARC of the From address's domain (or NAME). Exit code 1 when something is missing."""
+    try:
+        checks = domain_check(engine(), name, via).checks()
+    except OutmailError as exc:
+        raise Refusal(exc) from exc
+    done = []
+    for step in steps.run(checks):
+        done.append(step)
+        if not as_json:
+            show_step(step)
+    if as_json:
+        click.echo(json.dumps({"steps": [step.to_dict() for step in done]}, indent=2))
+    if any(step.state != "passed" for step in done):
+        raise click.exceptions.Exit(1)
 
 
 @outmail_commands.command("send")

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 
 from . import services, setups
 from .diagnosis import steps
+from .diagnosis.domain import DomainCheck
 from .diagnosis.microsoft import TokenProof
 from .diagnosis.remedies import remedy_for
 from .diagnosis.steps import Check, Seen, Step
 from .engine import Engine
 from .envelope import Envelope
-from .errors import ConfigurationError, OutmailError, SecretUnreadable, Throttled
-from .message import Message
+from .errors import ConfigurationError, InvalidMessage, OutmailError, SecretUnreadable, Throttled
+from .message import Address, Message
+from .mime import wire_address
 from .models import PRIMARY, Setup
 from .settings import Credential, SetupValues
 
@@ -190,3 +192,26 @@ def trial(engine: Engine, connection: str = PRIMARY, *, by: str = "", test_messa
     if current is None:
         raise ConfigurationError("no mail service is set up yet", code="setup_missing")
     return Trial(engine, current.values, connection, by, test_message_to)
+
+
+def domain_check(engine: Engine, domain: str = "", connection: str = PRIMARY) -> DomainCheck:
+    """The check of a domain, by default that of the From address in force, with what its mail service needs.
+
+    Raises:
+        ConfigurationError: no domain is given and nothing is set up; or it cannot be a domain's name.
+    """
+    current = engine.current(connection)
+    service = services.service(current.values.service) if current else None
+    if not domain:
+        domain = Address.parse(current.values.from_address).domain if current else ""
+    try:
+        name = wire_address(Address("", f"x@{domain}"), "domain").rpartition("@")[2]
+        Address("", f"x@{name}").check("domain")
+    except InvalidMessage:
+        raise ConfigurationError("there is no domain to check", code="domain_not_found") from None
+    return DomainCheck(
+        name.lower(),
+        spf_includes=getattr(service, "spf_includes", ()),
+        selectors=getattr(service, "dkim_selectors", ()),
+        nameservers=engine.settings.dns_servers,
+    )

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from . import auth_objects
 from .clouds import Cloud, clouds
+from .diagnosis.domain import MICROSOFT_SELECTORS, MICROSOFT_SPF
 from .diagnosis.graph import GraphProof
 from .diagnosis.microsoft import TokenProof
 from .diagnosis.smtp import SmtpProof
@@ -75,6 +76,8 @@ class MailService(Protocol):
     """One kind of mail service.
 
     `locked` names the fields that the service fills itself (a page shows them but does not let them be changed).
+    Two more attributes may be there, for the check of the From domain: `spf_includes`, names of which its SPF record
+    should include one, and `dkim_selectors`, the names of the keys that the service signs with.
     """
 
     name: str
@@ -114,6 +117,8 @@ class Microsoft365Graph:
     recommended = True
     needs_auth_object = True
     locked = frozenset({"host", "port", "tls"})
+    spf_includes = MICROSOFT_SPF
+    dkim_selectors = MICROSOFT_SELECTORS
 
     def complete(self, values: SetupValues, environment: Environment) -> SetupValues:
         cloud = environment.cloud(values.credential)
@@ -156,6 +161,8 @@ class Microsoft365Smtp:
     recommended = False
     needs_auth_object = True
     locked = frozenset({"host", "tls"})
+    spf_includes = MICROSOFT_SPF
+    dkim_selectors = MICROSOFT_SELECTORS
 
     def complete(self, values: SetupValues, environment: Environment) -> SetupValues:
         cloud = environment.cloud(values.credential)

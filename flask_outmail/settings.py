@@ -55,6 +55,7 @@ KEYS: tuple[Key, ...] = (
     Key("OUTMAIL_SMTP_TIMEOUT_SECONDS", "float", 60.0, "Longest wait for one SMTP reply."),
     Key("OUTMAIL_GRAPH_TIMEOUT_SECONDS", "float", 60.0, "Longest wait for one answer of Graph."),
     Key("OUTMAIL_TOKEN_TIMEOUT_SECONDS", "float", 20.0, "Longest wait for one answer of the identity provider."),
+    Key("OUTMAIL_DNS_SERVERS", "list", None, "Servers that the check of a domain asks, as host or host:port."),
     Key("OUTMAIL_AUTH_OBJECTS_MAX", "int", 100, "How many authentication objects may be stored."),
     Key("OUTMAIL_TEST_VALID_SECONDS", "int", 3600, "How long a passed test counts when its values are saved."),
     Key("OUTMAIL_TESTS_PER_MINUTE", "int", 10, "How many setup tests one process runs in a minute."),
@@ -191,6 +192,7 @@ class Settings:
     base_template: str = ""
     template_folder: str = "mail"
     base_url: str = ""
+    dns_servers: tuple[str, ...] = ()
     connect_timeout_s: float = 10.0
     smtp_timeout_s: float = 60.0
     graph_timeout_s: float = 60.0
@@ -245,6 +247,7 @@ class Settings:
             base_template=str(config.get("OUTMAIL_BASE_TEMPLATE") or ""),
             template_folder=_text(config, "OUTMAIL_TEMPLATE_FOLDER").strip("/"),
             base_url=_base_url(config),
+            dns_servers=_texts(config, "OUTMAIL_DNS_SERVERS"),
             connect_timeout_s=_positive(config, "OUTMAIL_CONNECT_TIMEOUT_SECONDS"),
             smtp_timeout_s=_positive(config, "OUTMAIL_SMTP_TIMEOUT_SECONDS"),
             graph_timeout_s=_positive(config, "OUTMAIL_GRAPH_TIMEOUT_SECONDS"),
@@ -386,6 +389,13 @@ def flask_mail_values(config: Mapping[str, Any]) -> SetupValues:
 def _text(config: Mapping[str, Any], key: str) -> str:
     value = config.get(key)
     return str(DEFAULTS[key] if value is None else value)
+
+
+def _texts(config: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = config.get(key) or ()
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ConfigurationError(f"{key} must be a list", code="config_invalid")
+    return tuple(str(one) for one in value)
 
 
 def _positive(config: Mapping[str, Any], key: str) -> float:

@@ -32,6 +32,7 @@ from ..errors import (
 )
 from .catalogue import WHO_LABELS, Entry, Remedy, Who
 from .catalogue_credential import CREDENTIAL
+from .catalogue_domain import DOMAIN
 from .catalogue_entra import ENTRA
 from .catalogue_graph import GRAPH
 from .catalogue_local import LOCAL
@@ -42,7 +43,17 @@ from .catalogue_smtp_message import SMTP_MESSAGE
 
 __all__ = ["CATALOGUE", "WHO_LABELS", "Entry", "Remedy", "Who", "remedy_for"]
 
-CATALOGUE: tuple[Entry, ...] = (*LOCAL, *CREDENTIAL, *MESSAGE, *NETWORK, *ENTRA, *GRAPH, *SMTP_ACCOUNT, *SMTP_MESSAGE)
+CATALOGUE: tuple[Entry, ...] = (
+    *LOCAL,
+    *CREDENTIAL,
+    *MESSAGE,
+    *NETWORK,
+    *ENTRA,
+    *GRAPH,
+    *SMTP_ACCOUNT,
+    *SMTP_MESSAGE,
+    *DOMAIN,
+)
 
 # By the kind of error, for codes that no entry knows. The nearest class wins.
 _UNLISTED: dict[type[OutmailError], tuple[str, Who]] = {
