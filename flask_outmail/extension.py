@@ -1,29 +1,31 @@
-"""`Mail`: what an application holds."""
+"""`Mail`: what an application holds.
+
+An import of the package stops here: the engine, and SQLAlchemy below it, are loaded when `init_app` needs them.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask, current_app
 
-from . import models
 from .access import Access
 from .compat import Connection, MailState, Message
-from .diagnosis.steps import Step
-from .engine import Engine
 from .envelope import Receipt
 from .errors import ConfigurationError, OutmailError
 from .mailables import Mailable
 from .message import Message as MessageValue
-from .models import PRIMARY
 from .previews import Previews
-from .proving import trial
-from .settings import Settings
+from .settings import PRIMARY, Settings
 from .signals import email_dispatched
 from .templating import message_from_template
+
+if TYPE_CHECKING:
+    from .diagnosis.steps import Step
+    from .engine import Engine
 
 logger = logging.getLogger(__name__)
 Sendable = MessageValue | Mailable
@@ -139,6 +141,8 @@ def engine_of_current_app() -> Engine:
     Raises:
         RuntimeError: there is no current application, or `init_app` was not called for it.
     """
+    from .engine import Engine
+
     engine = current_app.extensions.get("outmail")
     if not isinstance(engine, Engine):
         raise RuntimeError("the current application was not set up for mail: call mail.init_app(app)")
@@ -183,6 +187,9 @@ class Mail(Sending):
         Raises:
             ConfigurationError: a key is wrong; the message names it.
         """
+        from . import models
+        from .engine import Engine
+
         app = getattr(app, "_get_current_object", lambda: app)()
         known = app.extensions.get("outmail")
         if isinstance(known, Engine):
@@ -229,6 +236,8 @@ class Mail(Sending):
         Raises:
             ConfigurationError: nothing is set up.
         """
+        from .proving import trial
+
         engine = engine_of_current_app()
         run = trial(engine, via, test_message_to=test_message_to)
         yield from run.steps()

@@ -28,7 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-PRIMARY = "primary"
+# Named there, because an import of the package must not load SQLAlchemy; given on from here.
+from .settings import PRIMARY as PRIMARY
 
 
 def utc_now() -> datetime:

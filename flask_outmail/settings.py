@@ -23,6 +23,9 @@ from .message import Address
 
 logger = logging.getLogger(__name__)
 
+#: The connection that is there always, and the one meant where none is named.
+PRIMARY = "primary"
+
 Tls = Literal["starttls", "tls", "none"]
 TLS_CHOICES: tuple[Tls, ...] = ("starttls", "tls", "none")
 
