@@ -65,13 +65,19 @@ def show_step(step: Step) -> None:
 
 
 @outmail_commands.command("init-db")
+@click.option("--wal/--no-wal", default=True, help="Let an SQLite file be read while it is written (the default).")
 @with_appcontext
-def init_db() -> None:
-    """Create the tables; those that exist stay as they are."""
+def init_db(wal: bool) -> None:
+    """Create the tables, or bring those of an earlier version up to this one. Rows stay as they are."""
     try:
-        engine().database.create_tables()
+        added = engine().database.create_tables()
+        wal_is_new = wal and engine().database.use_wal()
     except OutmailError as exc:
         raise Refusal(exc) from exc
+    for name in added:
+        click.echo(f"Added {name}")
+    if wal_is_new:
+        click.echo("Switched the SQLite file to its write-ahead log.")
     click.echo("The tables are there.")
 
 

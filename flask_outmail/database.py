@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from flask import Flask, current_app, has_app_context
-from sqlalchemy import inspect
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
-from . import models
+from . import models, upgrade
 from .errors import ConfigurationError, OutmailError, TransportUnavailable
 
 
@@ -91,24 +90,62 @@ class Database:
                 yield connection
 
     def tables_missing(self) -> bool:
-        """Whether the database lacks our tables. Touches the database."""
+        """Whether the database lacks a table of ours. Touches the database."""
+        return bool(self._missing()[0])
+
+    def _missing(self) -> tuple[list[str], list[str]]:
         with self._app_context(), self._new_session() as session:
             # On the session's own connection: for a database in memory another would roll the application's work back.
-            found = inspect(session.connection())
-            return not all(found.has_table(name) for name in models.Base.metadata.tables)
+            return upgrade.missing(session.connection())
 
-    def create_tables(self) -> None:
-        """Creates our tables; those that exist stay as they are.
+    def create_tables(self) -> list[str]:
+        """Creates our tables, and adds to those of an earlier version what this one needs; returns what was added.
+
+        Rows stay as they are, and so do the application's own tables.
 
         Raises:
-            ConfigurationError: there is no database.
+            ConfigurationError: there is no database, or it refused; the message tells what it said.
+            TransportUnavailable: the database does not answer.
         """
         if not self:
             raise ConfigurationError(
                 "there is no database: give Mail the application's Flask-SQLAlchemy object", code="database_missing"
             )
         with self._app_context():
-            models.Base.metadata.create_all(self.db.engine)
+            try:
+                with self.db.engine.begin() as connection:
+                    return upgrade.upgrade(connection)
+            except (DBAPIError, PoolTimeout) as exc:
+                raise self._refused(exc) from None
+
+    def use_wal(self) -> bool:
+        """Switches an SQLite file to its write-ahead log (WAL), which stays with the file; whether that changed it.
+
+        Otherwise every worker that looks for mail keeps requests from writing, and the other way round. Only the
+        command does this, not `init_app`: the file is the application's, and WAL does not work on a network drive.
+
+        Raises:
+            ConfigurationError: somebody else has the file open.
+        """
+        with self._app_context():
+            if self.db.engine.dialect.name != "sqlite":
+                return False
+            try:
+                with self.db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                    before = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+                    after = connection.exec_driver_sql("PRAGMA journal_mode=WAL").scalar()
+                    return bool(before != after == "wal")
+            except DBAPIError as exc:
+                raise self._refused(exc) from None
+
+    def _refused(self, exc: SQLAlchemyError) -> OutmailError:
+        try:
+            self._missing()
+        except SQLAlchemyError:
+            return self._fault(exc)
+        # Statements that make tables hold no person's data, so what the database says of them may be told.
+        said = str(getattr(exc, "orig", exc)).strip()
+        return ConfigurationError(f"the database did not take the change: {said}", code="tables_refused", detail=said)
 
     @contextmanager
     def _app_context(self) -> Iterator[None]:
@@ -131,11 +168,17 @@ class Database:
 
     def _fault(self, exc: SQLAlchemyError) -> OutmailError:
         try:
-            missing = self.tables_missing()
+            tables, columns = self._missing()
         except SQLAlchemyError:
-            missing = False
-        if missing:
+            tables, columns = [], []
+        if len(tables) == len(models.Base.metadata.tables):
             return ConfigurationError("the tables are missing: run `flask outmail init-db`", code="tables_missing")
+        if tables or columns:
+            return ConfigurationError(
+                "the tables are those of an earlier version: run `flask outmail init-db`"
+                f" (missing: {', '.join((tables + columns)[:5])})",
+                code="tables_outdated",
+            )
         # Only the kind of fault: the text of a database error quotes the values of the statement.
         return TransportUnavailable(
             "the database did not answer", code="database_unavailable", detail=type(getattr(exc, "orig", exc)).__name__

@@ -2,6 +2,9 @@
 
 They have a declarative base of their own, so that the classes can be imported and are typed; `attach` makes the
 application's own metadata know them. There is no foreign key into the application's tables.
+
+Databases in use are upgraded by adding tables, columns and indexes (`upgrade`): so a new column is nullable or has a
+`server_default`, and what must be unique in an existing table is so by an index.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     Boolean,
+    Constraint,
     Date,
     DateTime,
     Float,
@@ -21,12 +25,14 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     String,
+    Table,
     Text,
     TypeDecorator,
     UniqueConstraint,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.schema import ColumnCollectionConstraint
 
 # Named there, because an import of the package must not load SQLAlchemy; given on from here.
 from .settings import PRIMARY as PRIMARY
@@ -57,6 +63,10 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
         return None if value is None else value.replace(tzinfo=timezone.utc)
+
+
+#: MySQL and MariaDB would cut a plain binary off at 64 KiB.
+LongBinary = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 
 
 class Base(DeclarativeBase):
@@ -196,7 +206,7 @@ class Delivery(Base):
     sender: Mapped[str] = mapped_column(String(320), default="")
     recipients: Mapped[Any] = mapped_column(JSON)
     subject: Mapped[str] = mapped_column(String(255), default="")
-    content_sealed: Mapped[bytes | None] = mapped_column(LargeBinary(2**32 - 1))
+    content_sealed: Mapped[bytes | None] = mapped_column(LongBinary)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     updated_at: Mapped[datetime] = mapped_column(default=utc_now)
     claimed_until: Mapped[datetime | None]
@@ -250,8 +260,36 @@ class Incident(Base):
     closed_by: Mapped[str] = mapped_column(String(200), default="")
 
 
+for _table in Base.metadata.tables.values():
+    # Whatever the database's default is: a subject may hold any character, an emoji too.
+    _table.kwargs.update(mysql_charset="utf8mb4", mariadb_charset="utf8mb4")
+
+
 def attach(metadata: MetaData) -> None:
     """Makes the application's metadata know our tables, for `db.create_all()` and migrations. May be called again."""
     for table in Base.metadata.sorted_tables:
         if table.name not in metadata.tables:
-            table.to_metadata(metadata)
+            _as_plain_sql(table, table.to_metadata(metadata))
+
+
+def _as_plain_sql(ours: Table, copy: Table) -> None:
+    """Gives the copy nothing of ours but what the database sees: it only makes tables, and is written into migrations.
+
+    A migration must run without this package, and the same names must come out whatever the application's own naming
+    convention is: otherwise the next migration would find a difference.
+    """
+    for column in copy.columns:
+        if isinstance(column.type, UtcDateTime):
+            column.type = DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+    names = {_signature(part): part.name for part in _named(ours)}
+    for part in _named(copy):
+        part.name = names[_signature(part)]
+
+
+def _named(table: Table) -> list[Index | Constraint]:
+    return [*table.indexes, *table.constraints]
+
+
+def _signature(part: Index | Constraint) -> tuple[str, ...]:
+    columns = part.columns if isinstance(part, (Index, ColumnCollectionConstraint)) else ()
+    return (type(part).__name__, *(column.name for column in columns))

@@ -209,6 +209,26 @@ LOCAL: tuple[Entry, ...] = (
         who="developer",
     ),
     entry(
+        "tables_outdated",
+        title="The tables for outbound mail are those of an earlier version",
+        meaning="The package was upgraded, and its tables in the database were not.",
+        steps=(
+            "Run `flask outmail init-db`: it adds what is missing, and keeps every row.",
+            "If the application uses Flask-Migrate, run `flask db migrate` and `flask db upgrade` instead.",
+        ),
+        who="developer",
+    ),
+    entry(
+        "tables_refused",
+        title="The database did not let the tables be made or upgraded",
+        meaning="It answers, and it refused the change for the reason it gave.",
+        steps=(
+            "Read the reason. Often the database user may not create or alter tables: run the command as one who may.",
+            "If a table was in use for too long, run the command again when the application is quiet or stopped.",
+        ),
+        who="developer",
+    ),
+    entry(
         "database_missing",
         title="This needs a database",
         meaning="Pages, queue and log keep what they know in a database, and none was given.",

@@ -17,7 +17,7 @@ ROWS: dict[int, tuple[str, ...]] = {
     0: ("errors", "message"),
     1: ("content", "mime", "envelope", "settings", "dsn", "html_text"),
     2: ("clouds", "network", "certificates", "entra", "tokens", "transports", "diagnosis"),
-    3: ("vault", "models", "auth_objects", "setups", "outbox"),
+    3: ("vault", "models", "upgrade", "auth_objects", "setups", "outbox"),
     4: (
         "signals",
         "services",

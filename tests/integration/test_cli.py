@@ -18,7 +18,7 @@ def runner(app: Flask) -> FlaskCliRunner:
 def test_init_db_creates_the_tables_and_may_run_again(make_app: MakeApp) -> None:
     app, _ = make_app(db=True)
     for _ in range(2):
-        result = runner(app).invoke(args=["outmail", "init-db"])
+        result = runner(app).invoke(args=["outmail", "init-db", "--no-wal"])
         assert (result.exit_code, result.output) == (0, "The tables are there.\n")
     assert not engine_of(app).database.tables_missing()
 
