@@ -11,6 +11,7 @@ from .compat import (
     sanitize_addresses,
     sanitize_subject,
 )
+from .drop_in import install_as_flask_mail
 from .envelope import Receipt
 from .errors import (
     AuthenticationFailed,
@@ -64,6 +65,7 @@ __all__ = [
     "UnsupportedFeature",
     "email_dispatched",
     "force_text",
+    "install_as_flask_mail",
     "message_accepted",
     "message_failed",
     "message_from_template",

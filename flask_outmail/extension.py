@@ -14,6 +14,7 @@ from flask import Flask, current_app
 
 from .access import Access
 from .compat import Connection, MailState, Message
+from .drop_in import adopted
 from .envelope import Receipt
 from .errors import ConfigurationError, OutmailError
 from .mailables import Mailable
@@ -115,7 +116,7 @@ def _message(message: Sendable | None, fields: dict[str, Any]) -> MessageValue:
         return message_from_template(**fields) if "template" in fields else Message(**fields)
     if fields:
         raise TypeError(f"send() takes a message or the fields of one, not both: {', '.join(fields)}")
-    return message
+    return message if isinstance(message, MessageValue) else adopted(message)
 
 
 class State(Sending, MailState):

@@ -31,6 +31,7 @@ ROWS: dict[int, tuple[str, ...]] = {
         "proving",
         "templating",
         "mailables",
+        "drop_in",
         "previews",
         "extension",
     ),
