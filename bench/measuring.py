@@ -16,7 +16,7 @@ from . import job as message
 from .job import Job
 from .processes import BenchError, SinkProcess, SlowLine, Worker
 from .sink import PASSWORD, USERNAME
-from .workloads import CONNECT_ANEW, SLOW_MS, Contender, Workload
+from .workloads import EVEN, SLOW_MS, Contender, Workload
 
 Progress = Callable[[str], None]
 
@@ -110,8 +110,8 @@ class Lab:
         """
         results = []
         for contender in workload.contenders:
-            anew = workload.count_anew and contender.peer in CONNECT_ANEW
-            count = max(1, round((workload.count_anew if anew else workload.job.count) * share))
+            even = workload.count_even if contender.peer in EVEN else 0
+            count = max(1, round((even or workload.job.count) * share))
             results.append(Result(contender.name, count=count))
         # The first time is not counted: modules are loaded, authorities read. Who cannot do it is told by it too.
         for number in range(-1, rounds):

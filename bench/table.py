@@ -133,7 +133,7 @@ def render(report: Report) -> str:
         lines += ["", "Graph, 100 ms for each answer, 40 messages to one mailbox:", "", *_graph(report)]
     if report.imports:
         rows = [[f"`{one.name}`", _said(one, duration)] for one in report.imports]
-        lines += ["", "Imports, in fresh processes:", "", *_table(["statement", "time"], rows)]
+        lines += ["", "Imports, in fresh processes, time of the processor:", "", *_table(["statement", "time"], rows)]
     if report.memory:
         rows = [[one.name, _said(one, megabytes)] for one in report.memory]
         lines += [
