@@ -12,10 +12,10 @@ from typing import Any
 
 from flask import current_app, has_app_context
 
+from . import headers, mime
 from . import message as values
-from . import mime
+from .address import Address, AddressLike
 from .envelope import Receipt
-from .message import Address, AddressLike
 from .settings import DEFAULTS
 from .signals import email_dispatched, notify
 
@@ -43,12 +43,12 @@ def force_text(value: Any, encoding: str = "utf-8", errors: str = "strict") -> s
 
 def sanitize_subject(subject: str, encoding: str = "utf-8") -> str:
     """The subject as it stands in the header."""
-    return mime.text_value("Subject", force_text(subject), encoding)
+    return headers.subject_value(force_text(subject), encoding)
 
 
 def sanitize_address(addr: AddressLike, encoding: str = "utf-8") -> str:
     """An address as it stands in a header: name encoded where needed, domain in ASCII."""
-    return mime.mailbox_text(Address.parse(addr), encoding, "address")
+    return headers.mailbox_text(Address.parse(addr), encoding, "address")
 
 
 def sanitize_addresses(addresses: Iterable[AddressLike], encoding: str = "utf-8") -> list[str]:
@@ -85,44 +85,9 @@ class MailState:
 class Message(values.Message):
     """One mail. Without `sender` it is from MAIL_DEFAULT_SENDER, or from the setup in force when it is sent."""
 
-    def __init__(
-        self,
-        subject: str = "",
-        recipients: Any = None,
-        body: str | None = None,
-        html: str | None = None,
-        alts: Any = None,
-        sender: AddressLike | None = None,
-        cc: Any = None,
-        bcc: Any = None,
-        attachments: Any = None,
-        reply_to: AddressLike | None = None,
-        date: float | None = None,
-        charset: str | None = None,
-        extra_headers: Any = None,
-        mail_options: Any = None,
-        rcpt_options: Any = None,
-    ) -> None:
-        default = None if sender else _state_value("default_sender")
-        super().__init__(
-            subject,
-            recipients,
-            body,
-            html,
-            alts,
-            sender or default,
-            cc,
-            bcc,
-            attachments,
-            reply_to,
-            date,
-            charset,
-            extra_headers,
-            mail_options,
-            rcpt_options,
-        )
-        #: What MAIL_DEFAULT_SENDER put in, so that a sender assigned later can be told from it.
-        self.default_sender_used = self.sender if default else None
+    def _default_sender(self) -> AddressLike | None:
+        default: AddressLike | None = _state_value("default_sender")
+        return default
 
     def as_bytes(self) -> bytes:
         """The message as it is sent, without Bcc; the same on every call once `date` is set."""

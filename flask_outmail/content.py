@@ -14,6 +14,7 @@ import stat
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,9 +30,6 @@ CHUNK_BYTES = 131_072
 #: In a larger message, what is smaller than this is joined with its neighbours.
 _CRUMB_BYTES = 16_384
 
-# Cutting base64 into lines costs more than making it when Python cuts; `struct` does it in C, many lines at a time.
-_MANY_LINES = struct.Struct(f"{LINE_CHARS}s" * BLOCK_LINES)
-_SOME_LINES = struct.Struct(f"{LINE_CHARS}s" * 32)
 _CRLF = b"\r\n"
 
 
@@ -75,20 +73,6 @@ class FilePart:
             file.seek(start)
             return self._read(file, min(size, max(self.size_bytes - start, 0)))
 
-    def blocks(self) -> Iterator[bytes]:
-        """The raw data in pieces of at most `BLOCK_RAW_BYTES`."""
-        if isinstance(self.data, bytes):
-            if self.size_bytes <= BLOCK_RAW_BYTES:
-                yield self.data
-                return
-            view = memoryview(self.data)
-            for start in range(0, self.size_bytes, BLOCK_RAW_BYTES):
-                yield bytes(view[start : start + BLOCK_RAW_BYTES])
-            return
-        with self._open() as file:
-            for start in range(0, self.size_bytes or 1, BLOCK_RAW_BYTES):
-                yield self._read(file, min(BLOCK_RAW_BYTES, self.size_bytes - start))
-
     def chunks(self) -> Iterator[bytes]:
         """The part as it stands in the message."""
         yield self.head
@@ -97,8 +81,19 @@ class FilePart:
             for block in self.blocks():
                 yield base64_lines(block, _CRLF)
         else:
-            yield from self.blocks()
+            yield from map(bytes, self.blocks())
             yield _CRLF
+
+    def blocks(self) -> Iterator[bytes | memoryview]:
+        """The raw data, `BLOCK_RAW_BYTES` at a time; one empty block when there is none."""
+        starts = range(0, self.size_bytes or 1, BLOCK_RAW_BYTES)
+        if isinstance(self.data, bytes):
+            view = memoryview(self.data)
+            yield from (view[start : start + BLOCK_RAW_BYTES] for start in starts)
+        else:
+            with self._open() as file:
+                for start in starts:
+                    yield self._read(file, min(BLOCK_RAW_BYTES, self.size_bytes - start))
 
     def _open(self) -> BinaryIO:
         assert isinstance(self.data, Path)  # noqa: S101 -- the callers have looked
@@ -137,8 +132,25 @@ def file_state(path: Path) -> tuple[int, int]:
         with _open_file(path) as file:
             return _state(file)
     except OSError as exc:
-        why = exc.strerror or type(exc).__name__
-        raise InvalidMessage(f"the file {path.name!r} cannot be attached: {why}", code="attachment_unreadable") from exc
+        raise _unreadable(path, exc) from exc
+
+
+def read_file(path: Path) -> bytes:
+    """All of a file, where it cannot be streamed.
+
+    Raises:
+        InvalidMessage: `attachment_unreadable`, as in `file_state`.
+    """
+    try:
+        with _open_file(path) as file:
+            return file.read()
+    except OSError as exc:
+        raise _unreadable(path, exc) from exc
+
+
+def _unreadable(path: Path, exc: OSError) -> InvalidMessage:
+    why = exc.strerror or type(exc).__name__
+    return InvalidMessage(f"the file {path.name!r} cannot be attached: {why}", code="attachment_unreadable")
 
 
 def _open_file(path: Path) -> BinaryIO:
@@ -216,7 +228,7 @@ class Content:
                     yield b"".join(crumbs)
                     crumbs, size = [], 0
                 if len(part) > _CRUMB_BYTES:
-                    yield from _cut(part)
+                    yield from _bounded(part)
                     continue
             crumbs.append(part)
             size += len(part)
@@ -235,7 +247,7 @@ class Content:
 
     # -- storage -----------------------------------------------------------------------------------------------------
 
-    def stored(self) -> tuple[list[Any], Iterator[bytes]]:
+    def stored(self) -> tuple[list[Any], Iterator[bytes | memoryview]]:
         """(a table that JSON can hold, the bytes it speaks of). Attachments raw; files are read as they are taken."""
         table: list[Any] = []
         for one in self.pieces:
@@ -245,7 +257,7 @@ class Content:
                 table.append({name: getattr(one, name) for name in _STORED_FIELDS} | {"head_bytes": len(one.head)})
         return table, self._stored_bytes()
 
-    def _stored_bytes(self) -> Iterator[bytes]:
+    def _stored_bytes(self) -> Iterator[bytes | memoryview]:
         for one in self.pieces:
             if isinstance(one, bytes):
                 yield one
@@ -272,7 +284,7 @@ class Content:
         return cls(tuple(pieces))
 
 
-def _cut(data: bytes) -> Iterator[bytes]:
+def _bounded(data: bytes) -> Iterator[bytes]:
     if len(data) <= CHUNK_BYTES:
         yield data
     else:
@@ -282,18 +294,23 @@ def _cut(data: bytes) -> Iterator[bytes]:
 _STORED_FIELDS = ("name", "content_type", "content_id", "is_inline", "size_bytes", "is_base64")
 
 
-def base64_lines(data: bytes, end: bytes = b"") -> bytes:
+def base64_lines(data: bytes | memoryview, end: bytes = b"") -> bytes:
     """Base64 in lines of 76 characters with CRLF between them, and `end` after the last."""
     coded = binascii.b2a_base64(data, newline=False)
-    if len(coded) <= LINE_CHARS:
-        return coded + end
     lines: list[bytes] = []
     at = 0
-    for cut in (_MANY_LINES, _SOME_LINES):
-        while len(coded) - at >= cut.size:
-            lines += cut.unpack_from(coded, at)
-            at += cut.size
-    lines += [coded[start : start + LINE_CHARS] for start in range(at, len(coded), LINE_CHARS)]
-    if end:
+    while whole := min((len(coded) - at) // LINE_CHARS, BLOCK_LINES):
+        lines += _cut(whole).unpack_from(coded, at)
+        at += whole * LINE_CHARS
+    if at < len(coded):
+        lines.append(coded[at:])
+    if end and lines:
         lines[-1] += end
-    return _CRLF.join(lines)
+        end = b""
+    return _CRLF.join(lines) + end
+
+
+@lru_cache(128)
+def _cut(lines: int) -> struct.Struct:
+    # Cutting base64 into lines costs more than making it when Python cuts; `struct` does it in C.
+    return struct.Struct(f"{LINE_CHARS}s" * lines)

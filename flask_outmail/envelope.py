@@ -13,9 +13,11 @@ from datetime import datetime
 from typing import Any
 
 from . import mime
+from .address import Address, AddressLike, check_address
 from .content import Content
 from .errors import InvalidMessage, OutmailError, Refusal
-from .message import UNKNOWN_DOMAIN, Address, Message
+from .headers import wire, wire_address
+from .message import UNKNOWN_DOMAIN, Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +52,16 @@ class Envelope:
     ) -> Envelope:
         """Checks the message and makes its envelope.
 
-        `sender` replaces the From address as return path. `mailbox` is the mailbox that really sends: when From
-        names another address, it is added as the header Sender (RFC 5322 3.6.2). `sender_later` lets a message
-        without a sender pass; `sent_from` completes it.
+        The return path is `sender`, or else the message's `envelope_from`, or else its From address. `mailbox` is the
+        mailbox that really sends: when From names another address, it is added as the header Sender (RFC 5322
+        3.6.2). `sender_later` lets a message without a sender pass; `sent_from` completes it.
 
         Raises:
             InvalidMessage: and its kinds, for what no transport may send.
         """
         try:
-            return cls._for_message(message, sender, mailbox, ascii_attachments, sender_later)
+            message.check(sender_later=sender_later)
+            return cls._for_message(message, sender or message.envelope_from or "", mailbox, ascii_attachments)
         except (TypeError, ValueError, LookupError, AttributeError) as exc:
             if isinstance(exc, OutmailError):
                 raise
@@ -66,38 +69,33 @@ class Envelope:
             raise InvalidMessage(f"the message cannot be built: {type(exc).__name__}", code="message_invalid") from exc
 
     @classmethod
-    def _for_message(
-        cls, message: Message, sender: str, mailbox: str, ascii_attachments: bool, sender_later: bool
-    ) -> Envelope:
-        message.check(sender_later=sender_later)
-        if sender:
-            Address.parse(sender).check("envelope sender")
-        from_ = mime.wire_address(Address.parse(message.sender or ""), "sender")
-        shown = [
-            mime.wire_address(Address.parse(one), name)
-            for name in ("recipients", "cc")
-            for one in getattr(message, name)
-        ]
-        hidden = [mime.wire_address(Address.parse(one), "bcc") for one in message.bcc]
-        recipients = tuple(dict.fromkeys([*shown, *hidden]))
-        return_path = mime.wire_address(Address.parse(sender), "envelope sender") if sender else from_
+    def _for_message(cls, message: Message, bounces_to: AddressLike, mailbox: str, ascii_attachments: bool) -> Envelope:
+        from_ = return_path = wire(message.sender or "", "sender")
+        if bounces_to:
+            check_address("envelope sender", bounces_to)
+            return_path = wire(bounces_to, "envelope sender")
+        visible = [wire(one, "recipients") for one in message.recipients]
+        if message.cc:
+            visible += [wire(one, "cc") for one in message.cc]
+        hidden = [wire(one, "bcc") for one in message.bcc]
+        recipients = (*dict.fromkeys([*visible, *hidden]),)
         return cls(
             sender=return_path,
             recipients=recipients,
-            visible=tuple(dict.fromkeys(shown)),
+            visible=(*dict.fromkeys(visible),) if len(visible) > 1 or hidden else recipients,
             from_address=from_,
             message_id=message.msgId,
             content=mime.build(message, mailbox=mailbox, ascii_attachments=ascii_attachments),
-            smtputf8=not all(address.isascii() for address in (return_path, from_, *recipients)),
-            mail_options=tuple(str(option) for option in message.mail_options),
-            rcpt_options=tuple(str(option) for option in message.rcpt_options),
+            smtputf8=not "".join((return_path, from_, *recipients)).isascii(),
+            mail_options=tuple(map(str, message.mail_options)),
+            rcpt_options=tuple(map(str, message.rcpt_options)),
         )
 
     def sent_from(self, sender: Address, mailbox: str) -> Envelope:
         """This envelope with `sender` as From, if it has none yet."""
         if self.from_address:
             return self
-        address = mime.wire_address(sender, "sender")
+        address = wire_address(sender, "sender")
         # The Message-ID waited for its domain as From did.
         unknown, domain = f"@{UNKNOWN_DOMAIN}>", address.rpartition("@")[2]
         message_id = self.message_id.replace(unknown, f"@{domain}>")

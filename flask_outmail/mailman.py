@@ -77,7 +77,7 @@ class EmailMessage:
             html=self.body if html else None,
             alts=self._alternatives(),
             sender=self.from_email,
-            reply_to=self.reply_to or None,  # type: ignore[arg-type]  # several are given as a list
+            reply_to=self.reply_to or None,
             extra_headers=self.extra_headers,
             attachments=list(self.attachments),
         )

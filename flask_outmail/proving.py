@@ -16,8 +16,8 @@ from .diagnosis.steps import Check, Seen, Step
 from .engine import Engine
 from .envelope import Envelope
 from .errors import ConfigurationError, InvalidMessage, OutmailError, SecretUnreadable, Throttled
+from .headers import wire_address
 from .message import Address, Message
-from .mime import wire_address
 from .models import PRIMARY, Setup
 from .settings import Credential, SetupValues
 

@@ -65,6 +65,23 @@ MESSAGE: tuple[Entry, ...] = (
         who="developer",
     ),
     entry(
+        "field_invalid",
+        title="A field of the message holds a value that it cannot have",
+        meaning="The message names the field, and what may stand in it.",
+        steps=("Correct the field where the application makes the message.",),
+        who="developer",
+    ),
+    entry(
+        "entity_invalid",
+        title="The finished entity is not one",
+        meaning="An entity is bytes: Content- headers, an empty line and a body, in place of any other text.",
+        steps=(
+            "Pass what the signing tool made, from its Content-Type header to its end.",
+            "Leave body, html, alternatives and attachments empty: they belong inside what is signed.",
+        ),
+        who="developer",
+    ),
+    entry(
         "attachment_unreadable",
         title="A file to attach cannot be read",
         meaning="The path that was attached names no ordinary file that this application may read; nothing was sent.",

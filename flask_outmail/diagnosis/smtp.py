@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from ..content import Content
 from ..envelope import Envelope
 from ..errors import OutmailError
+from ..headers import wire_address
 from ..message import Address
-from ..mime import wire_address
 from ..transports.smtp import SmtpSession, SmtpSettings
 from .microsoft import TokenProof, certificate_seen, resolve
 from .remedies import remedy_for

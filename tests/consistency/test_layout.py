@@ -14,8 +14,8 @@ import flask_outmail
 PACKAGE = Path(flask_outmail.__file__).parent
 
 ROWS: dict[int, tuple[str, ...]] = {
-    0: ("errors", "message"),
-    1: ("content", "mime", "envelope", "settings", "dsn", "html_text"),
+    0: ("errors", "address", "message"),
+    1: ("content", "headers", "mime", "envelope", "settings", "dsn", "html_text"),
     2: ("clouds", "network", "certificates", "entra", "tokens", "transports", "diagnosis"),
     3: ("vault", "models", "upgrade", "auth_objects", "setups", "outbox"),
     4: (
