@@ -88,7 +88,8 @@ def test_each_message_is_accepted_once_under_every_server(
     setup = graph_setup(simulator) if service == "graph" else smtp_setup(simulator)
     get = serve(server, setup)
     people = [f"p{number}@x.example" for number in range(12)]
-    with ThreadPoolExecutor(4) as pool:
+    # Three at a time: what the simulator, as Exchange does, allows to one mailbox over SMTP.
+    with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda to: get(f"/send?to={to}"), people))
     assert all(answer["accepted"] for answer in answers)
     assert sorted(mail.recipient for mail in simulator.wait_for(12)) == sorted(people)
@@ -101,7 +102,8 @@ def test_a_connection_opened_before_the_fork_is_not_shared_by_the_children(
     setup = graph_setup(simulator) if service == "graph" else smtp_setup(simulator)
     get = serve("gunicorn, 2 forked workers", setup, SERVED_WARM="1")
     people = [f"p{number}@x.example" for number in range(20)]
-    with ThreadPoolExecutor(4) as pool:
+    # Three at a time: what the simulator, as Exchange does, allows to one mailbox over SMTP.
+    with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda to: get(f"/send?to={to}"), people))
     assert len({answer["pid"] for answer in answers}) == 2, "both workers must have sent for this to prove anything"
     found = sorted(mail.recipient for mail in simulator.wait_for(21))
