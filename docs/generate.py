@@ -36,6 +36,12 @@ def configuration() -> str:
             " `certificate_password`, and `cloud` (`global`, `usgov`, `usgov_dod`, `china`, or a name in"
             " `OUTMAIL_CLOUDS`).",
             "",
+            "Other credentials: `token_file` or `token_function` for a federated one (with `provider` ="
+            " `microsoft_federated` alone, the file is what `AZURE_FEDERATED_TOKEN_FILE` names); `provider` ="
+            " `microsoft_managed_identity`, with the `client_id` of a user-assigned identity or none. While two"
+            " overlap, the former stands in `previous_client_secret` or `previous_certificate` with"
+            " `previous_certificate_password`. `expires_on` (a date like `2027-04-15`) is shown by the setup test.",
+            "",
             "It may be one string instead, for environments that configure by one variable. Characters other than"
             " letters, digits and `-._~` are percent-encoded; `from`, `from_name`, `alerts`, `cloud`, `certificate` and"
             " `certificate_password` may follow as a query:",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select, update
@@ -15,11 +17,46 @@ from sqlalchemy.orm import Session
 from . import certificates
 from .errors import ConfigurationError, OutmailError
 from .models import AuthObject, Setup, utc_now
-from .settings import Credential
+from .settings import CLIENT_CREDENTIALS, FEDERATED, MANAGED_IDENTITY, Credential
 from .vault import Vault
 
-#: Which kinds of credential there are. Others can be added here with the form fields they need.
-PROVIDERS: Mapping[str, str] = {"microsoft_client_credentials": "Microsoft client credentials"}
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One kind of credential. `needs` are the fields without which it is none, `fields` all that count for it."""
+
+    label: str
+    summary: str
+    needs: tuple[str, ...]
+    fields: tuple[str, ...]
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether a secret or certificate is stored for it, which ends some day and is replaced."""
+        return "client_secret" in self.fields
+
+
+#: Which kinds of credential there are, by the name that is stored; how each is shown to Microsoft stands in `entra`.
+PROVIDERS: Mapping[str, Provider] = {
+    CLIENT_CREDENTIALS: Provider(
+        "Microsoft client credentials",
+        "A client secret or a certificate.",
+        ("tenant", "client_id"),
+        ("tenant", "client_id", "client_secret", "certificate", "certificate_password"),
+    ),
+    FEDERATED: Provider(
+        "Microsoft federated credential",
+        "No secret: a token of a cluster or another issuer that the application in Entra trusts.",
+        ("tenant", "client_id"),
+        ("tenant", "client_id", "token_file", "token_function"),
+    ),
+    MANAGED_IDENTITY: Provider(
+        "Microsoft managed identity",
+        "No secret and no registration: the identity that Azure gives the machine.",
+        (),
+        ("client_id",),
+    ),
+}
 NAME_MAX_CHARS = 200
 DESCRIPTION_MAX_CHARS = 500
 
@@ -60,15 +97,24 @@ class Draft:
 
 
 def cleaned(credential: Credential) -> Credential:
-    """The credential without what pasting adds: blanks and line ends around and, where none can belong, inside."""
-    certificate = credential.certificate.replace("\r\n", "\n").strip()
-    return replace(
-        credential,
-        tenant=_one_word(credential.tenant),
-        client_id=_one_word(credential.client_id),
-        client_secret=_one_word(credential.client_secret),
-        certificate=certificate,
-    )
+    """The credential without what pasting adds: blanks and line ends around and, where none can belong, inside.
+
+    Nor does it keep what does not count for its kind.
+    """
+    provider = PROVIDERS.get(credential.provider)
+    values = {
+        "tenant": _one_word(credential.tenant),
+        "client_id": _one_word(credential.client_id),
+        "client_secret": _one_word(credential.client_secret),
+        "certificate": credential.certificate.replace("\r\n", "\n").strip(),
+        "certificate_password": credential.certificate_password,
+        "token_file": credential.token_file.strip(),
+        "token_function": credential.token_function.strip(),
+    }
+    kept: dict[str, Any] = {
+        name: value if not provider or name in provider.fields else "" for name, value in values.items()
+    }
+    return replace(credential, **kept)
 
 
 def _one_word(text: str) -> str:
@@ -81,22 +127,43 @@ def problems(credential: Credential, *, stored: bool = False) -> dict[str, tuple
 
     `stored` says that a secret or certificate is stored already, so that none need be given.
     """
+    provider = PROVIDERS.get(credential.provider)
+    if provider is None:
+        known = ", ".join(PROVIDERS)
+        return {"provider": ("provider_unknown", f"“{credential.provider}” is not one of {known}.")}
+    found = _id_problems(credential, provider)
+    if provider.has_secret:
+        found |= _secret_problems(credential, stored)
+    elif credential.token_file and credential.token_function:
+        found["token_function"] = ("credential_incomplete", "Give a file or a function, not both.")
+    return found
+
+
+def _id_problems(credential: Credential, provider: Provider) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
-    if not credential.tenant:
-        found["tenant"] = ("credential_incomplete", "Enter the Directory (tenant) ID.")
-    elif credential.tenant.lower() in _SHARED_TENANTS:
-        found["tenant"] = ("tenant_shared", f"“{credential.tenant}” is no certain tenant. Enter the tenant's own ID.")
-    elif not is_guid(credential.tenant) and not _DOMAIN.match(credential.tenant):
-        found["tenant"] = ("tenant_invalid", "This is neither an ID (8-4-4-4-12 characters) nor a domain.")
-    if not credential.client_id:
-        found["client_id"] = ("credential_incomplete", "Enter the Application (client) ID.")
-    elif not is_guid(credential.client_id):
+    tenant, client_id = credential.tenant, credential.client_id
+    if "tenant" in provider.needs:
+        if not tenant:
+            found["tenant"] = ("credential_incomplete", "Enter the Directory (tenant) ID.")
+        elif tenant.lower() in _SHARED_TENANTS:
+            found["tenant"] = ("tenant_shared", f"“{tenant}” is no certain tenant. Enter the tenant's own ID.")
+        elif not is_guid(tenant) and not _DOMAIN.match(tenant):
+            found["tenant"] = ("tenant_invalid", "This is neither an ID (8-4-4-4-12 characters) nor a domain.")
+    if not client_id:
+        if "client_id" in provider.needs:
+            found["client_id"] = ("credential_incomplete", "Enter the Application (client) ID.")
+    elif not is_guid(client_id):
         found["client_id"] = ("client_id_invalid", "An Application (client) ID has the form 8-4-4-4-12 characters.")
-    elif credential.client_id.lower() == credential.tenant.lower():
+    elif client_id.lower() == tenant.lower():
         found["client_id"] = (
             "tenant_is_client_id",
             "This is the tenant ID again. The Application (client) ID stands beside it on the app's Overview page.",
         )
+    return found
+
+
+def _secret_problems(credential: Credential, stored: bool) -> dict[str, tuple[str, str]]:
+    found: dict[str, tuple[str, str]] = {}
     if credential.client_secret and credential.certificate:
         found["client_secret"] = ("credential_incomplete", "Give a secret or a certificate, not both.")
     elif is_guid(credential.client_secret):
@@ -127,6 +194,7 @@ def credential_of(row: AuthObject, vault: Vault) -> Credential:
     Raises:
         SecretUnreadable: the key it was encrypted with is missing.
     """
+    previous = _previous(row, vault)
     return Credential(
         tenant=row.tenant,
         client_id=row.client_id,
@@ -135,16 +203,37 @@ def credential_of(row: AuthObject, vault: Vault) -> Credential:
         certificate_password=vault.open(row.certificate_password_sealed),
         cloud=row.cloud,
         provider=row.provider,
+        token_file=row.token_file or "",
+        token_function=row.token_function or "",
+        previous_client_secret=previous.get("client_secret", ""),
+        previous_certificate=previous.get("certificate", ""),
+        previous_certificate_password=previous.get("certificate_password", ""),
+        expires_on=row.expires_on,
     )
+
+
+def _previous(row: AuthObject, vault: Vault) -> dict[str, str]:
+    """The secret before the present one: what of it is set, with its date as text; empty when none is kept."""
+    found: dict[str, str] = json.loads(vault.open(row.previous_sealed) or "{}")
+    return found
 
 
 def merged(draft: Draft, row: AuthObject, vault: Vault) -> Credential:
     """The draft's credential, with the stored secret where the draft gives none."""
-    new = draft.credential
+    new = replace(draft.credential, provider=row.provider, expires_on=draft.expires_on)
     if new.client_secret or new.certificate:
-        return replace(new, provider=row.provider)
+        return new
     old = credential_of(row, vault)
-    return replace(old, tenant=new.tenant, client_id=new.client_id, cloud=new.cloud)
+    same_app = (new.tenant, new.client_id, new.cloud) == (old.tenant, old.client_id, old.cloud)
+    return replace(
+        old if same_app else old.newest,
+        tenant=new.tenant,
+        client_id=new.client_id,
+        cloud=new.cloud,
+        token_file=new.token_file,
+        token_function=new.token_function,
+        expires_on=new.expires_on,
+    )
 
 
 def usage(session: Session) -> dict[int, int]:
@@ -202,6 +291,13 @@ def edit(session: Session, row: AuthObject, draft: Draft, vault: Vault, *, by: s
         NotUnique: the name is taken.
         Conflict: somebody changed it since.
     """
+    _count_up(session, row, version)
+    _write(row, draft, vault, by=by)
+    _flush(session, draft.name)
+    return row
+
+
+def _count_up(session: Session, row: AuthObject, version: int) -> None:
     # The database decides who was first: the update finds the row only in the version that was seen.
     found = session.execute(
         update(AuthObject)
@@ -212,9 +308,83 @@ def edit(session: Session, row: AuthObject, draft: Draft, vault: Vault, *, by: s
     if found.rowcount != 1:  # type: ignore[attr-defined]
         raise Conflict("this authentication object was changed in the meantime", by=row.updated_by)
     session.refresh(row)
-    _write(row, draft, vault, by=by)
-    _flush(session, draft.name)
+
+
+# -- rotation: a new secret beside the old one ------------------------------------------------------------------------
+
+
+def with_new_secret(old: Credential, new: Credential) -> Credential:
+    """The old credential with the secret or certificate of the new one, and its own kept as the one before."""
+    return replace(
+        old,
+        client_secret=new.client_secret,
+        certificate=new.certificate,
+        certificate_password=new.certificate_password,
+        previous_client_secret=old.client_secret,
+        previous_certificate=old.certificate,
+        previous_certificate_password=old.certificate_password,
+        expires_on=new.expires_on,
+    )
+
+
+def replace_secret(
+    session: Session, row: AuthObject, new: Credential, vault: Vault, *, by: str, version: int
+) -> AuthObject:
+    """Puts a new secret or certificate in place. The present one is kept: it serves while Entra refuses the new one.
+
+    One that was kept before is given up. Flushes; the caller commits.
+
+    Raises:
+        Conflict: somebody changed the object since `version`.
+        SecretUnreadable: the present secret cannot be read, so it cannot be kept.
+    """
+    old = credential_of(row, vault)
+    _count_up(session, row, version)
+    _keep_previous(row, old, vault)
+    _write_secret(row, new, vault)
+    row.replaced_at = row.updated_at = utc_now()
+    row.replaced_by = row.updated_by = by
+    session.flush()
     return row
+
+
+def undo_replacement(session: Session, row: AuthObject, vault: Vault, *, by: str, version: int) -> AuthObject:
+    """Puts the kept secret back in place and keeps the present one instead. Flushes; the caller commits.
+
+    Raises:
+        Conflict: somebody changed the object since `version`.
+        SecretUnreadable: a secret cannot be read.
+        ConfigurationError: none is kept.
+    """
+    earlier = credential_of(row, vault).earlier
+    if earlier is None:
+        raise ConfigurationError("there is no earlier secret to go back to", code="credential_incomplete")
+    ends_on = _previous(row, vault).get("expires_on", "")
+    earlier = replace(earlier, expires_on=date.fromisoformat(ends_on) if ends_on else None)
+    return replace_secret(session, row, earlier, vault, by=by, version=version)
+
+
+def forget_previous(session: Session, row: AuthObject, *, by: str, version: int) -> AuthObject:
+    """Deletes the kept secret. Flushes; the caller commits.
+
+    Raises:
+        Conflict: somebody changed the object since `version`.
+    """
+    _count_up(session, row, version)
+    row.previous_sealed = row.replaced_at = row.replaced_by = None
+    row.updated_at, row.updated_by = utc_now(), by
+    session.flush()
+    return row
+
+
+def _keep_previous(row: AuthObject, old: Credential, vault: Vault) -> None:
+    kept = {
+        "client_secret": old.client_secret,
+        "certificate": old.certificate,
+        "certificate_password": old.certificate_password,
+        "expires_on": old.expires_on.isoformat() if old.expires_on else "",
+    }
+    row.previous_sealed = vault.seal(json.dumps({name: value for name, value in kept.items() if value}))
 
 
 def delete(session: Session, row: AuthObject) -> None:
@@ -236,19 +406,27 @@ def _write(row: AuthObject, draft: Draft, vault: Vault, *, by: str) -> None:
     new = draft.credential
     row.name = draft.name
     row.description = draft.description
+    same_app = (row.tenant, row.client_id, row.cloud) == (new.tenant, new.client_id, new.cloud)
+    if not same_app or new.client_secret or new.certificate:
+        # What was kept belongs to another application, or was given up by entering another here.
+        row.previous_sealed = row.replaced_at = row.replaced_by = None
     row.tenant, row.client_id, row.cloud = new.tenant, new.client_id, new.cloud
+    row.token_file, row.token_function = new.token_file or None, new.token_function or None
     row.expiry_applies_to = draft.expiry_applies_to
     row.expires_on = draft.expires_on
-    if new.client_secret:
-        row.client_secret_sealed = vault.seal(new.client_secret)
-        row.certificate_sealed = row.certificate_password_sealed = ""
-    elif new.certificate:
-        row.client_secret_sealed = ""
-        row.certificate_sealed = vault.seal(new.certificate)
-        row.certificate_password_sealed = vault.seal(new.certificate_password)
+    if new.client_secret or new.certificate:
+        _write_secret(row, replace(new, expires_on=draft.expires_on), vault)
+    row.updated_at, row.updated_by = utc_now(), by
+
+
+def _write_secret(row: AuthObject, new: Credential, vault: Vault) -> None:
+    row.client_secret_sealed = vault.seal(new.client_secret)
+    row.certificate_sealed = vault.seal(new.certificate)
+    row.certificate_password_sealed = vault.seal(new.certificate_password)
+    row.expires_on = new.expires_on
+    if new.certificate:
         # A certificate says itself when it ends.
         row.expires_on = certificates.load(new.certificate, new.certificate_password).not_after.date()
-    row.updated_at, row.updated_by = utc_now(), by
 
 
 def _flush(session: Session, name: str) -> None:

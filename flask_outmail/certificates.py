@@ -1,11 +1,11 @@
-"""Client certificates: reading what an administrator pasted, and when it ends."""
+"""Client certificates: made here, or read from what an administrator pasted; and when they end."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from .errors import ConfigurationError
@@ -13,6 +13,11 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12PrivateKeyTypes
+
+
+#: Bits of a key made here. 2048 still suffice to Entra; a key that lives for two years should not be at the edge.
+KEY_BITS = 3072
+NAME_MAX_CHARS = 64  # RFC 5280, ub-common-name
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,52 @@ class ClientCertificate:
     subject: str
     thumbprint: str
     not_after: datetime
+
+    @property
+    def certificate_der(self) -> bytes:
+        """The public part alone, as a `.cer` file holds it."""
+        from cryptography import x509
+        from cryptography.hazmat.primitives.serialization import Encoding
+
+        return x509.load_pem_x509_certificate(self.certificate_pem.encode()).public_bytes(Encoding.DER)
+
+
+def make(name: str, days: int, *, now: datetime | None = None) -> str:
+    """A new RSA key with a certificate that it signed itself: one PEM text, as `load` reads it.
+
+    `name` becomes the certificate's subject. Takes about a second. Entra does not ask who signed a certificate; it
+    knows it by its thumbprint once the public part is uploaded (Entra: certificate-credentials).
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.x509.oid import NameOID
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+    plain = "".join(one for one in name if one.isprintable()).strip()[:NAME_MAX_CHARS] or "Outbound mail"
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, plain)])
+    start = now or datetime.now(timezone.utc)
+    usage = x509.KeyUsage(
+        digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
+        key_agreement=False, key_cert_sign=False, crl_sign=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # A little in the past: the clock of whoever reads it may be behind ours.
+        .not_valid_before(start - timedelta(minutes=10))
+        .not_valid_after(start + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return (private + certificate.public_bytes(serialization.Encoding.PEM)).decode()
 
 
 def load(text: str, password: str = "") -> ClientCertificate:

@@ -223,7 +223,7 @@ def auth_list(as_json: bool) -> None:
                     "name": row.name,
                     "tenant": row.tenant,
                     "client_id": row.client_id,
-                    "credential": "certificate" if row.uses_certificate else "secret",
+                    "credential": row.credential_words.removeprefix("client "),
                     "expires_on": row.expires_on.isoformat() if row.expires_on else None,
                     "days_left": row.days_left(utc_now().date()),
                     "used_by": in_use.get(row.id, 0),

@@ -35,6 +35,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.schema import ColumnCollectionConstraint
 
 # Named there, because an import of the package must not load SQLAlchemy; given on from here.
+from .settings import FEDERATED, MANAGED_IDENTITY
 from .settings import PRIMARY as PRIMARY
 
 
@@ -116,6 +117,14 @@ class AuthObject(Base):
     @property
     def uses_certificate(self) -> bool:
         return bool(self.certificate_sealed)
+
+    @property
+    def credential_words(self) -> str:
+        """What it shows to Microsoft, for reading."""
+        if self.token_function:
+            return f"token of the function {self.token_function}"
+        words = {FEDERATED: "token file", MANAGED_IDENTITY: "managed identity"}
+        return words.get(self.provider) or ("certificate" if self.uses_certificate else "client secret")
 
     def days_left(self, today: date) -> int | None:
         return None if self.expires_on is None else (self.expires_on - today).days

@@ -23,8 +23,9 @@ STRICT = os.environ.get("OUTMAIL_TESTS_STRICT") == "1"
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     # A proxy or a .netrc of the person who runs the tests must not take part in them.
     for name in list(os.environ):
+        azure = name.startswith(("AZURE_", "IDENTITY_", "IMDS_", "MSI_"))
         ours = name.startswith(("OUTMAIL_", "MAIL_", "EXAMPLE_")) and name != "OUTMAIL_TESTS_STRICT"
-        if ours or name.lower().endswith("_proxy"):
+        if ours or azure or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
 
 

@@ -97,6 +97,8 @@ ENTRA: tuple[Entry, ...] = (
     ),
     entry(
         "AADSTS700213",
+        "AADSTS700211",
+        "AADSTS700212",
         "AADSTS70021",
         title="No federated credential matches",
         meaning="Microsoft compared the outside token with the application's federated credentials and found no match.",

@@ -31,7 +31,8 @@ LOCAL: tuple[Entry, ...] = (
     entry(
         "credential_incomplete",
         title="The log-in for Microsoft is not complete",
-        meaning="A tenant, an application and either a client secret or a certificate are needed.",
+        meaning="A tenant, an application and something that shows who we are (a client secret, a certificate or a"
+        " federated token) are needed.",
         steps=(
             "Open the authentication object.",
             "Fill in Directory (tenant) ID and Application (client) ID; both stand on the application's Overview in"

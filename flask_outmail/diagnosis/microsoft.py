@@ -6,16 +6,17 @@ import base64
 import json
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from .. import certificates, network
+from .. import certificates, entra, network
 from ..clouds import Cloud
+from ..entra import REFUSED_ITSELF
 from ..errors import ConfigurationError, OutmailError, TransportUnavailable
-from ..settings import Credential
+from ..settings import FEDERATED, MANAGED_IDENTITY, Credential
 from ..tokens import EntraTokens, Renewing, TokenStore
-from .remedies import remedy_for
+from .remedies import Remedy, remedy_for
 from .steps import Check, Seen
 
 
@@ -44,8 +45,15 @@ class TokenProof:
 
     def checks(self) -> list[Check]:
         host = self.cloud.authority_host
+        if self.credential.provider == MANAGED_IDENTITY:
+            # Azure's endpoint on this very machine gives the token; Entra is not spoken to from here.
+            return [
+                Check("secret", "Credential readable", self._secret),
+                Check("token", "Token obtained from this machine", self._token),
+                Check("role", f"Permission {self.wanted_role} in the token", self._role),
+            ]
         return [
-            Check("secret", "Secret readable", self._secret),
+            Check("secret", "Credential readable", self._secret),
             Check("sign_in_name", f"Name found: {host}", lambda: resolve(host, self._port)),
             Check("sign_in_tls", f"Secure connection to {host}", self._tls),
             Check("token", "Token obtained", self._token),
@@ -59,18 +67,14 @@ class TokenProof:
         return urlsplit(self.cloud.authority).port or 443
 
     def _secret(self) -> Seen:
-        credential = self.credential
-        if credential.certificate:
-            certificate = certificates.load(credential.certificate, credential.certificate_password)
-            days = (certificate.not_after - datetime.now(timezone.utc)).days
-            if days < 0:
-                raise ConfigurationError(
-                    f"the certificate ended on {certificate.not_after:%Y-%m-%d}", code="certificate_expired"
-                )
-            return Seen(f"certificate {certificate.thumbprint[:8]}…, {days} days left")
-        if not credential.client_secret:
-            raise ConfigurationError("there is neither a secret nor a certificate", code="credential_incomplete")
-        return Seen(f"client secret, {len(credential.client_secret)} characters")
+        newest = self.credential.newest
+        try:
+            return Seen(readable(newest))
+        except ConfigurationError as exc:
+            earlier = self.credential.earlier
+            if earlier is None or exc.code not in REFUSED_ITSELF:
+                raise
+            return Seen(f"{exc}; the one before it: {readable(earlier)}", _fallback(exc))
 
     def _tls(self) -> Seen:
         return secure(self.cloud.authority_host, self._port, timeout_s=self.timeout_s, ca_file=self.ca_file)
@@ -78,10 +82,13 @@ class TokenProof:
     def _token(self) -> Seen:
         self.token = self.tokens.token()
         expires = claims(self.token).get("exp")
-        if not isinstance(expires, (int, float)):
-            return Seen("received")
-        minutes = (expires - datetime.now(timezone.utc).timestamp()) / 60
-        return Seen(f"valid for {minutes:.0f} minutes")
+        told = "received"
+        if isinstance(expires, (int, float)):
+            told = f"valid for {(expires - datetime.now(timezone.utc).timestamp()) / 60:.0f} minutes"
+        refused, earlier = self.tokens.refused, self.credential.earlier
+        if refused is None or earlier is None:
+            return Seen(told)
+        return Seen(f"{told}, by the one before ({readable(earlier)}); the newest: {refused}", _fallback(refused))
 
     def _role(self) -> Seen:
         read = claims(self.token)
@@ -94,6 +101,57 @@ class TokenProof:
         # Never a verdict: with RBAC for Applications the permission is kept in Exchange and the token has no role.
         warning = remedy_for(OutmailError(f"{self.wanted_role} is not in the token", code="token_without_role"))
         return Seen(f"roles in the token: {', '.join(roles) or 'none'}", warning)
+
+
+def readable(credential: Credential) -> str:
+    """Which credential it is and how long it lasts, in a few words, after a look at all that can be seen from here.
+
+    Raises:
+        ConfigurationError: it is missing, damaged or past its end.
+    """
+    if credential.provider == MANAGED_IDENTITY:
+        own = credential.client_id
+        return f"user-assigned managed identity {own}" if own else "the machine's own managed identity"
+    if credential.provider == FEDERATED:
+        return _outside(credential)
+    if credential.certificate:
+        certificate = certificates.load(credential.certificate, credential.certificate_password)
+        days = (certificate.not_after - datetime.now(timezone.utc)).days
+        if days < 0:
+            raise ConfigurationError(
+                f"the certificate ended on {certificate.not_after:%Y-%m-%d}", code="certificate_expired"
+            )
+        return f"certificate {certificate.thumbprint[:8]}…, {_days(days)}"
+    if not credential.client_secret:
+        raise ConfigurationError("there is neither a secret nor a certificate", code="credential_incomplete")
+    told = f"client secret, {len(credential.client_secret)} characters"
+    if credential.expires_on is None:
+        return told
+    # Never a verdict: a person typed the date, and Entra decides.
+    return f"{told}, {_days((credential.expires_on - datetime.now(timezone.utc).date()).days)}"
+
+
+def _days(count: int) -> str:
+    return f"{count} day{'' if count == 1 else 's'} left" if count >= 0 else "past the date noted for it"
+
+
+def _outside(credential: Credential) -> str:
+    """A federated credential's token in words. Issuer, subject and audience are what an administrator compares."""
+    said = claims(entra.outside_token(credential))
+    where = f"function {credential.token_function}" if credential.token_function else entra.token_file(credential)
+    named = {"issuer": said.get("iss"), "subject": said.get("sub"), "audience": said.get("aud")}
+    shown = {name: value[0] if isinstance(value, list) and value else value for name, value in named.items()}
+    told = [f"{name} {value}" for name, value in shown.items() if value]
+    ends = said.get("exp")
+    if isinstance(ends, (int, float)):
+        told.append(f"{(ends - datetime.now(timezone.utc).timestamp()) / 60:.0f} minutes left")
+    return ", ".join([f"token from {where}", *told])
+
+
+def _fallback(refused: OutmailError) -> Remedy:
+    return replace(
+        remedy_for(OutmailError(str(refused), code="credential_fallback")), code=refused.code or "credential_fallback"
+    )
 
 
 def resolve(host: str, port: int) -> Seen:

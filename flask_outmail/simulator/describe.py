@@ -44,13 +44,9 @@ def values(sim: Simulator) -> list[tuple[str, str, Values]]:
     ]
     for app in sim.state.apps()[1:]:
         remark = app.says or ("only " + ", ".join(sorted(app.scoped_to)) if app.scoped_to else "added later")
-        groups.append(
-            (
-                f"Application: {app.name}",
-                remark,
-                [("Application (client) ID", app.client_id), ("Client secret (value)", app.secret)],
-            )
-        )
+        pairs = [("Application (client) ID", app.client_id)]
+        pairs += [("Client secret (value)", app.secret)] if app.secret else list(sim.identity_environment.items())
+        groups.append((f"Application: {app.name}", remark, pairs))
     boxes = [(mailbox.address, mailbox.says or "added later") for mailbox in sim.state.mailboxes()]
     groups.append(("Mailboxes", "Mail to any other address is delivered as well.", boxes))
     return groups

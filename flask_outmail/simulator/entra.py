@@ -15,7 +15,7 @@ from urllib.parse import unquote_plus, urlsplit
 
 from flask import Blueprint, Response, g, jsonify, request
 
-from flask_outmail.simulator import assertions
+from flask_outmail.simulator import assertions, outside_issuer
 from flask_outmail.simulator.faults import Fault
 from flask_outmail.simulator.http_faults import apply_fault
 from flask_outmail.simulator.state import State, now
@@ -197,7 +197,10 @@ def _check_credential(app: App, secret: str | None, tenant: str, state: State, b
         names = {tenant, state.tenant, state.domain}
         audiences = [f"{base_url}/{name}/{end}" for name in names for end in ("oauth2/v2.0/token", "v2.0", "")]
         try:
-            assertions.check(assertion, app.certificates, app.client_id, audiences)
+            if outside_issuer.is_from_outside(assertion, app.client_id):
+                state.outside.check(assertion, app.trusts)
+            else:
+                assertions.check(assertion, app.certificates, app.client_id, audiences)
         except assertions.AssertionRefused as refused:
             raise EntraRefused(401, "invalid_client", refused.number, str(refused)) from None
         return
@@ -205,7 +208,9 @@ def _check_credential(app: App, secret: str | None, tenant: str, state: State, b
         raise EntraRefused(
             401, "invalid_client", 7000216, "The request must contain a client_assertion or a client_secret."
         )
-    if not hmac.compare_digest(secret.encode(), app.secret.encode()):
+    if any(hmac.compare_digest(secret.encode(), other.encode()) for other in app.more_secrets):
+        return
+    if not app.secret or not hmac.compare_digest(secret.encode(), app.secret.encode()):
         raise EntraRefused(
             401,
             "invalid_client",

@@ -10,6 +10,7 @@ from typing import Any
 HTTP_ENDPOINTS = (
     "token",
     "discovery",
+    "identity",
     "sendMail",
     "send",
     "messages",

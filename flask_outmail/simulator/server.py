@@ -10,11 +10,13 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
+from flask_outmail.simulator import managed_identity
 from flask_outmail.simulator.behaviour import Behaviour
 from flask_outmail.simulator.certificates import Authority
 from flask_outmail.simulator.cloud import make_app
 from flask_outmail.simulator.faults import Faults
 from flask_outmail.simulator.mail import DeliveredMail
+from flask_outmail.simulator.outside_issuer import AUDIENCE, SUBJECT, Trust
 from flask_outmail.simulator.smtp import SmtpLimits, SmtpServer
 from flask_outmail.simulator.smtp_auth import Authenticator
 from flask_outmail.simulator.state import Answer, State
@@ -29,6 +31,7 @@ from flask_outmail.simulator.world import (
     default_apps,
     default_mailboxes,
     lowered,
+    new_secret,
 )
 
 
@@ -73,7 +76,7 @@ class Simulator:
         self._servers: list[WebServer | SmtpServer] = []
         self._smtp: list[SmtpServer] = []
         self._closed = False
-        self.https_url = self.web_url = ""
+        self.https_url = self.web_url = self.identity_url = ""
         self.smtp_host = "localhost"
         self.smtp_port = self.smtps_port = 0
 
@@ -111,6 +114,19 @@ class Simulator:
             self.smtp_port, self.smtps_port = (server.port for server in self._smtp)
             web = WebServer(self._host, web_port, make_web_app(self), name="web")
             self._servers.append(web)
+            identity = WebServer(
+                self._host,
+                0,
+                managed_identity.make_app(
+                    self.state, self._tokens, self._keep.secret("identity_header"), f"{self.https_url}/{self.tenant}/"
+                ),
+                name="identity",
+            )
+            self._servers.append(identity)
+            self.identity_url = f"http://127.0.0.1:{identity.port}"
+            self.state.outside.name = f"{self.https_url}/outside"
+            self._app.trusts = [Trust(self.state.outside.name)]
+            self._keep.save()
             self.web_url = f"http://127.0.0.1:{web.port}/"
         except BaseException:
             self.close()
@@ -176,6 +192,49 @@ class Simulator:
     def smtp_password(self) -> str:
         """Password of `mailbox` for basic authentication."""
         return self._mailbox.password
+
+    @property
+    def identity_environment(self) -> dict[str, str]:
+        """What App Service sets, so that a process on it gets tokens of its managed identity."""
+        return {
+            "IDENTITY_ENDPOINT": f"{self.identity_url}{managed_identity.APP_SERVICE_PATH}",
+            "IDENTITY_HEADER": self._keep.secret("identity_header"),
+        }
+
+    @property
+    def managed_client_id(self) -> str:
+        """The client id of the machine's managed identity."""
+        return next(app.client_id for app in self.state.apps() if app.is_managed)
+
+    def outside_token(self, subject: str = SUBJECT, audience: str = AUDIENCE, lifetime_s: float = 3600.0) -> str:
+        """A token of an issuer that the application trusts: what a cluster writes into a workload's token file."""
+        return self.state.outside.token(subject, audience, lifetime_s)
+
+    def add_secret(self, client_id: str = "") -> str:
+        """Another secret, good beside those that the application has already."""
+        secret = new_secret()
+        self._app_of(client_id).more_secrets.append(secret)
+        return secret
+
+    def upload_certificate(self, pem: str | bytes, client_id: str = "") -> None:
+        """Registers a certificate's public part (PEM or DER) with the application, as an administrator does.
+
+        Raises:
+            ValueError: it is no certificate, or there is no such application.
+        """
+        from cryptography import x509
+        from cryptography.hazmat.primitives.serialization import Encoding
+
+        data = pem.encode() if isinstance(pem, str) else pem
+        is_pem = data.lstrip().startswith(b"-----")
+        certificate = x509.load_pem_x509_certificate(data) if is_pem else x509.load_der_x509_certificate(data)
+        self._app_of(client_id).certificates.append(certificate.public_bytes(Encoding.PEM))
+
+    def _app_of(self, client_id: str) -> App:
+        app = self.state.app(client_id) if client_id else self._app
+        if app is None:
+            raise ValueError(f"there is no application {client_id}")
+        return app
 
     @property
     def cloud(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from flask_outmail.simulator import mail
 from flask_outmail.simulator.behaviour import Behaviour
 from flask_outmail.simulator.faults import Faults
 from flask_outmail.simulator.mail import DeliveredMail
+from flask_outmail.simulator.outside_issuer import OutsideIssuer
 from flask_outmail.simulator.world import App, Mailbox
 
 DRAFTS, SENT, INBOX = "drafts", "sentitems", "inbox"
@@ -88,6 +89,7 @@ class State:
         self.tenant = tenant
         self.domain = domain
         self.behaviour = Behaviour()
+        self.outside = OutsideIssuer("")
         self.faults = Faults()
         self.closing = threading.Event()
         self._changed = threading.Condition(threading.RLock())

@@ -95,6 +95,13 @@ def blueprint(sim: Simulator) -> Blueprint:
             cloud=sim.cloud,
         )
 
+    @api.post("/certificates")
+    def upload_certificate() -> Response:
+        """{"pem": …} and perhaps {"client_id": …}: a certificate's public part, registered with the application."""
+        values = _json_object()
+        sim.upload_certificate(str(values.get("pem", "")), str(values.get("client_id", "")))
+        return Response(status=204)
+
     @api.post("/clear")
     def clear() -> Response:
         """Mail, answers, faults and behaviour."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flask_outmail.simulator.certificates import write_private
+from flask_outmail.simulator.outside_issuer import Trust
 
 DOMAIN = "contoso.example"
 MAIL_SEND = "Mail.Send"
@@ -23,14 +24,21 @@ _SECRET_LETTERS = string.ascii_letters + string.digits + "_-~."
 
 @dataclass
 class App:
-    """An app registration. `scoped_to` means Exchange's RBAC for Applications: tokens then carry no roles."""
+    """An app registration. `scoped_to` means Exchange's RBAC for Applications: tokens then carry no roles.
+
+    `more_secrets` are good beside `secret`, even when that has expired. `trusts` are federated credentials. One that
+    `is_managed` is no registration but the identity of a machine.
+    """
 
     name: str
     client_id: str
     secret: str = field(repr=False)
     secret_id: str
     secret_expired: bool = False
+    more_secrets: list[str] = field(default_factory=list, repr=False)
     certificates: list[bytes] = field(default_factory=list, repr=False)
+    trusts: list[Trust] = field(default_factory=list)
+    is_managed: bool = False
     roles: frozenset[str] = frozenset(ALL_ROLES)
     scoped_to: frozenset[str] | None = None
     enabled: bool = True
@@ -121,7 +129,9 @@ def default_apps(keep: Keepsake, client_id: str | None, client_secret: str | Non
     bare.roles = frozenset()
     scoped = app("app-scoped", "Outmail, scoped", f"RBAC for Applications: only noreply@{DOMAIN}, no roles in tokens")
     scoped.scoped_to = frozenset({f"noreply@{DOMAIN}"})
-    return [main, expired, bare, scoped]
+    machine = app("app-managed", "Outmail, managed identity", "the identity of this machine; has no secret")
+    machine.is_managed, machine.secret = True, ""
+    return [main, expired, bare, scoped, machine]
 
 
 def default_mailboxes(keep: Keepsake) -> list[Mailbox]:

@@ -108,6 +108,8 @@ def show(form: AuthObjectForm, row: AuthObject) -> None:
 def is_changed(entered: Entered, row: AuthObject, engine: Engine) -> bool:
     """Whether the credential itself differs from the stored one, so that what was proven with it is proven no more."""
     try:
-        return entered.credential != auth_objects.credential_of(row, engine.vault)
+        stored = auth_objects.credential_of(row, engine.vault)
     except OutmailError:
         return True
+    # A date is only a note.
+    return replace(entered.credential, expires_on=None) != replace(stored, expires_on=None)

@@ -43,7 +43,7 @@ class Page:
     def render(self, status: int = 200) -> ResponseReturnValue:
         clouds = engine().environment.clouds
         self.problems = in_order(self.form, self.problems)
-        self.form.provider.choices = list(PROVIDERS.items())
+        self.form.provider.choices = [(name, kind.label) for name, kind in PROVIDERS.items()]
         self.form.cloud.choices = [(cloud.name, cloud.label) for cloud in clouds.values()]
         context: dict[str, Any] = {
             "page": self,
