@@ -24,7 +24,7 @@ from .settings import Credential, Settings, SetupValues
 from .tokens import EntraTokens, TokenStore
 from .transports.base import Transport
 from .transports.graph import GraphSettings, GraphTransport
-from .transports.smtp import SmtpSettings, SmtpTransport
+from .transports.smtp import EXCHANGE_CONNECTIONS, EXCHANGE_IDLE_S, SmtpSettings, SmtpTransport
 
 
 @dataclass(frozen=True)
@@ -331,6 +331,7 @@ def _token_proof(values: SetupValues, environment: Environment, *, smtp: bool) -
 
 def _smtp_settings(values: SetupValues, environment: Environment, tokens: EntraTokens | None) -> SmtpSettings:
     settings = environment.settings
+    is_exchange = values.host.lower() in {cloud.smtp_host for cloud in environment.clouds.values()}
     return SmtpSettings(
         host=values.host,
         port=values.port,
@@ -341,6 +342,13 @@ def _smtp_settings(values: SetupValues, environment: Environment, tokens: EntraT
         ca_file=settings.ca_file,
         connect_timeout_s=settings.connect_timeout_s,
         timeout_s=settings.smtp_timeout_s,
+        connections=min(settings.smtp_connections, EXCHANGE_CONNECTIONS) if is_exchange else settings.smtp_connections,
+        idle_s=min(settings.smtp_idle_s, EXCHANGE_IDLE_S) if is_exchange else settings.smtp_idle_s,
+        age_s=settings.smtp_age_s,
+        pipelining=settings.smtp_pipelining,
+        chunking=settings.smtp_chunking,
+        window=settings.smtp_window,
+        dkim=settings.dkim,
     )
 
 

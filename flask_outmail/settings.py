@@ -56,6 +56,17 @@ KEYS: tuple[Key, ...] = (
     Key("OUTMAIL_BASE_URL", "str", None, "The site's own address, for links in mails: https://shop.example.com."),
     Key("OUTMAIL_CONNECT_TIMEOUT_SECONDS", "float", 10.0, "Longest wait for a connection."),
     Key("OUTMAIL_SMTP_TIMEOUT_SECONDS", "float", 60.0, "Longest wait for one SMTP reply."),
+    Key(
+        "OUTMAIL_SMTP_CONNECTIONS", "int", 10, "Most SMTP connections of a process at a time; Microsoft 365: at most 3."
+    ),
+    Key("OUTMAIL_SMTP_IDLE_SECONDS", "float", 30.0, "How long an SMTP connection that is not in use is kept."),
+    Key("OUTMAIL_SMTP_AGE_SECONDS", "float", 600.0, "How long an SMTP connection is kept at all."),
+    Key("OUTMAIL_SMTP_PIPELINING", "bool", True, "Send several commands at once where the server offers PIPELINING."),
+    Key("OUTMAIL_SMTP_CHUNKING", "bool", True, "Send a message as one chunk where the server offers CHUNKING."),
+    Key("OUTMAIL_SMTP_WINDOW", "int", 1, "Messages of a bulk under way on one connection, where CHUNKING is offered."),
+    Key("OUTMAIL_DKIM_DOMAIN", "str", None, "Domain that signs (DKIM) what goes out over SMTP."),
+    Key("OUTMAIL_DKIM_SELECTOR", "str", None, "Selector of the DKIM key in the domain name system."),
+    Key("OUTMAIL_DKIM_KEY_FILE", "path", None, "PEM file of the RSA key that signs."),
     Key("OUTMAIL_GRAPH_TIMEOUT_SECONDS", "float", 60.0, "Longest wait for one answer of Graph."),
     Key("OUTMAIL_TOKEN_TIMEOUT_SECONDS", "float", 20.0, "Longest wait for one answer of the identity provider."),
     Key("OUTMAIL_DNS_SERVERS", "list", None, "Servers that the check of a domain asks, as host or host:port."),
@@ -185,6 +196,15 @@ class SetupValues:
 
 
 @dataclass(frozen=True, slots=True)
+class DkimKey:
+    """Who signs with DKIM: the domain (d=), the selector (s=), and the RSA key in PEM."""
+
+    domain: str
+    selector: str
+    private_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The application's configuration, read once and checked."""
 
@@ -198,6 +218,13 @@ class Settings:
     dns_servers: tuple[str, ...] = ()
     connect_timeout_s: float = 10.0
     smtp_timeout_s: float = 60.0
+    smtp_connections: int = 10
+    smtp_idle_s: float = 30.0
+    smtp_age_s: float = 600.0
+    smtp_pipelining: bool = True
+    smtp_chunking: bool = True
+    smtp_window: int = 1
+    dkim: DkimKey | None = None
     graph_timeout_s: float = 60.0
     token_timeout_s: float = 20.0
     auth_objects_max: int = 100
@@ -253,6 +280,13 @@ class Settings:
             dns_servers=_texts(config, "OUTMAIL_DNS_SERVERS"),
             connect_timeout_s=_positive(config, "OUTMAIL_CONNECT_TIMEOUT_SECONDS"),
             smtp_timeout_s=_positive(config, "OUTMAIL_SMTP_TIMEOUT_SECONDS"),
+            smtp_connections=_count(config, "OUTMAIL_SMTP_CONNECTIONS"),
+            smtp_idle_s=_positive(config, "OUTMAIL_SMTP_IDLE_SECONDS"),
+            smtp_age_s=_positive(config, "OUTMAIL_SMTP_AGE_SECONDS"),
+            smtp_pipelining=bool(config.get("OUTMAIL_SMTP_PIPELINING", True)),
+            smtp_chunking=bool(config.get("OUTMAIL_SMTP_CHUNKING", True)),
+            smtp_window=_count(config, "OUTMAIL_SMTP_WINDOW"),
+            dkim=_dkim_key(config),
             graph_timeout_s=_positive(config, "OUTMAIL_GRAPH_TIMEOUT_SECONDS"),
             token_timeout_s=_positive(config, "OUTMAIL_TOKEN_TIMEOUT_SECONDS"),
             auth_objects_max=_count(config, "OUTMAIL_AUTH_OBJECTS_MAX"),
@@ -270,6 +304,20 @@ def _base_url(config: Mapping[str, Any]) -> str:
     if text and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
         raise ConfigurationError("OUTMAIL_BASE_URL must be like https://shop.example.com", code="config_invalid")
     return text
+
+
+def _dkim_key(config: Mapping[str, Any]) -> DkimKey | None:
+    names = ("OUTMAIL_DKIM_DOMAIN", "OUTMAIL_DKIM_SELECTOR", "OUTMAIL_DKIM_KEY_FILE")
+    domain, selector, path = (str(config.get(name) or "") for name in names)
+    if not (domain or selector or path):
+        return None
+    for name, value in zip(names, (domain, selector, path), strict=True):
+        if not value or not value.isascii() or not value.isprintable():
+            raise ConfigurationError(f"{name} is needed for DKIM, in plain characters", code="config_invalid")
+    try:
+        return DkimKey(domain, selector, Path(path).read_text("ascii"))
+    except (OSError, ValueError):
+        raise ConfigurationError("OUTMAIL_DKIM_KEY_FILE: the file cannot be read", code="config_invalid") from None
 
 
 def _check_authorities(ca_file: str) -> None:

@@ -402,7 +402,7 @@ LOCAL: tuple[Entry, ...] = (
     entry(
         "auth_not_offered",
         title="Server and application know no common way to log in",
-        meaning="The server offers neither of the two usual password log-ins, PLAIN and LOGIN.",
+        meaning="The server offers none of the usual password log-ins: PLAIN, LOGIN, CRAM-MD5.",
         steps=(
             "Check port and TLS: many servers offer a log-in only on a secured connection, or only at port 587.",
             "If the server needs no log-in from here, leave user name and password empty.",
@@ -463,6 +463,23 @@ LOCAL: tuple[Entry, ...] = (
         meaning="The message was accepted for the others.",
         steps=("Check the addresses that the reason names.",),
         who="you",
+    ),
+    entry(
+        "dkim_library_missing",
+        title="Mail shall be signed, and the signing library is missing",
+        meaning="`OUTMAIL_DKIM_DOMAIN` is set; without the library nothing can be signed, so nothing is sent.",
+        steps=("Install it: `pip install 'flask-outmail[dkim]'`, and restart.", "Or unset the `OUTMAIL_DKIM_…` keys."),
+        who="developer",
+    ),
+    entry(
+        "dkim_key_invalid",
+        title="The key that shall sign mail cannot be used",
+        meaning="`OUTMAIL_DKIM_KEY_FILE` holds no RSA private key in PEM that the signing library can read.",
+        steps=(
+            "Make one: `openssl genrsa -traditional -out dkim.pem`.",
+            "Publish its public part in the domain name system, as a TXT record named SELECTOR._domainkey.DOMAIN.",
+        ),
+        who="developer",
     ),
     entry(
         "secret_key_missing",

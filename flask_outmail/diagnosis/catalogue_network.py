@@ -74,6 +74,16 @@ NETWORK: tuple[Entry, ...] = (
         who="mail_admin",
     ),
     entry(
+        "connections_busy",
+        title="All connections to the mail server are in use",
+        meaning="This process has as many open as it may, and none became free in time; nothing was sent.",
+        steps=(
+            "Nothing needs to be changed if it happens rarely; the next attempt comes by itself.",
+            "If it happens often, raise `OUTMAIL_SMTP_CONNECTIONS` to what the server allows, or send by the outbox.",
+        ),
+        who="developer",
+    ),
+    entry(
         "answer_lost",
         title="The answer was lost on the way",
         meaning="The message had left when the connection broke, so it may or may not have been accepted.",

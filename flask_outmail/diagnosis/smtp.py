@@ -10,6 +10,7 @@ from ..errors import OutmailError
 from ..headers import wire_address
 from ..message import Address
 from ..transports.smtp import SmtpSession, SmtpSettings
+from ..transports.smtp_pool import make_room
 from .microsoft import TokenProof, certificate_seen, resolve
 from .remedies import remedy_for
 from .steps import Check, Seen
@@ -62,6 +63,7 @@ class SmtpProof:
         self.session.close()
 
     def _connect(self) -> Seen:
+        make_room(self.settings)
         self.session.connect()
         return Seen("open")
 

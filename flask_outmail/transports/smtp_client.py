@@ -1,29 +1,33 @@
-"""SMTP on the wire: commands go out, replies come back. Judging them is the transport's affair (`smtp`).
+"""SMTP on the wire: bytes go out, replies come back. Judging them is the transport's affair (`smtp_session`).
 
-Rules cited: RFC 5321 (SMTP), 3207 (STARTTLS), 4954 (AUTH), 1870 (SIZE), 6152 (8BITMIME), 6531 (SMTPUTF8),
-2034 (enhanced status codes), and Google's and Microsoft's XOAUTH2 pages.
+Rules cited: RFC 5321 (SMTP), 3207 (STARTTLS), 4954 (AUTH), 2034 (enhanced status codes), 2195 (CRAM-MD5), and
+Google's and Microsoft's XOAUTH2 pages.
 """
 
 from __future__ import annotations
 
 import base64
+import hmac
+import os
 import re
+import select
 import socket
 import ssl
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from time import monotonic
 
 from .. import network
+from .smtp_secrets import MASK, Secrets
 
 #: RFC 5321 4.5.3.1.5 lets a reply line have 512 octets; servers write longer ones. This ends a server that never stops.
 MAX_REPLY_BYTES = 65_536
 QUIT_TIMEOUT_S = 1.0
+#: What is written at once, and may take as long as one reply. With TLS it is one record (RFC 8446 5.1): an error
+#: while a record is written then means that the server cannot have read any of it.
+_WRITE_BYTES, _RECORD_BYTES = 65_536, 16_384
 _ENHANCED = re.compile(r"^([245]\.\d{1,3}\.\d{1,3})(?:\s|$)")
 # A CR or LF inside a command would be a second command.
 _UNSAFE = re.compile(r"[\r\n\x00]")
-
-_ENCODED = re.compile(r"(?=[A-Za-z+/_%-]*\d)[A-Za-z0-9+/_%-]{24,}={0,2}")
 
 Observer = Callable[[str, str], None]
 
@@ -32,16 +36,23 @@ class ProtocolError(ConnectionError):
     """What came back is not SMTP."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A server's reply: `code` 250, `enhanced` "2.0.0" or "", `text` without both, lines joined by blanks."""
+class OutOfStep(ProtocolError):
+    """It is SMTP, but not the answer to what was asked."""
 
-    code: int
-    text: str
-    lines: tuple[str, ...] = ()
+
+class Reply:
+    """A server's reply: `code` 250, `text` with its lines joined by blanks."""
+
+    __slots__ = ("code", "lines", "text")
+
+    def __init__(self, code: int, text: str, lines: tuple[str, ...] = ()) -> None:
+        self.code = code
+        self.text = text
+        self.lines = lines
 
     @property
     def enhanced(self) -> str:
+        """The enhanced status code at its beginning, "2.0.0"; "" when there is none."""
         match = _ENHANCED.match(self.text)
         return match[1] if match else ""
 
@@ -57,12 +68,17 @@ class Reply:
     def __bool__(self) -> bool:
         return 200 <= self.code < 400
 
+    def __repr__(self) -> str:
+        return f"Reply({self.code}, {self.text!r})"
+
 
 class SmtpClient:
-    """One connection. Not safe for several threads at once.
+    """One connection. Not safe for several threads at once; in a process forked off it is closed without a word.
 
-    `timeout_s` bounds the wait for each reply as a whole, not for each byte of it. `observe` is called with
-    ("client" or "server", line) for each line, with credentials already masked.
+    `timeout_s` bounds the wait for each reply as a whole, not for each byte of it, and the writing of each
+    `_WRITE_BYTES`. `observe` is called with ("client" or "server", line) for each line, with credentials already
+    masked. `sent_bytes` counts what this machine has let go of, `waited_s` how long replies were waited for,
+    `heard_at` is the `monotonic` time of the last one. `ending` turns true when the server said 421.
 
     Raises from every method: `TransportUnavailable` while connecting; afterwards an `OSError` when the connection is
     lost or the wait ends.
@@ -77,34 +93,46 @@ class SmtpClient:
         connect_timeout_s: float,
         timeout_s: float,
         observe: Observer | None = None,
+        tls_session: ssl.SSLSession | None = None,
     ) -> None:
         self.host = host
         self.port = port
         self.features: dict[str, str] = {}
         self.is_encrypted = False
+        self.ending = False
+        self.sent_bytes = 0
+        self.waited_s = 0.0
+        self.heard_at = 0.0
+        self.connect_timeout_s = connect_timeout_s
+        self.timeout_s = timeout_s
         self._context = context
-        self._connect_timeout_s = connect_timeout_s
-        self._timeout_s = timeout_s
-        self._observe = observe or (lambda who, line: None)
+        self._observe = observe
+        self._tls_session = tls_session
         self._sock: socket.socket | None = None
-        self._buffer = bytearray()
-        self._secrets: list[str] = []
+        self._sock_timeout_s = -1.0
+        self._process_id = os.getpid()
+        self._buffer = b""
+        self._at = 0
+        self._secrets = Secrets()
 
-    # -- opening -----------------------------------------------------------------------------------------------------
+    # -- connecting --------------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Opens the TCP connection. Nothing is read yet."""
-        self._sock = network.connect(self.host, self.port, timeout_s=self._connect_timeout_s)
+        self._process_id = os.getpid()
+        self._sock = network.connect(self.host, self.port, timeout_s=self.connect_timeout_s)
+        self._sock_timeout_s = self.connect_timeout_s
+        # A connection that is kept may be forgotten by a router in between; keep-alive finds that out.
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def start_tls(self) -> None:
         """The TLS handshake on the open connection. What the server said before it in the clear is not trusted."""
-        if self._buffer:
+        if self._at < len(self._buffer):
             # RFC 3207 5: anything that arrived with the reply could have been put there by somebody between.
             raise network.unavailable(ssl.SSLError("bytes before the TLS handshake"), self.host, self.port)
         sock = self._connected()
         try:
-            sock.settimeout(self._connect_timeout_s)
-            self._sock = self._context.wrap_socket(sock, server_hostname=self.host)
+            self._wait_at_most(self.connect_timeout_s)
+            self._sock = self._context.wrap_socket(sock, server_hostname=self.host, session=self._tls_session)
         except (OSError, ValueError) as exc:
             self.close()
             raise network.unavailable(exc, self.host, self.port) from exc
@@ -112,7 +140,7 @@ class SmtpClient:
         self.features = {}
 
     def greeting(self) -> Reply:
-        return self._reply(self._connect_timeout_s)
+        return self.reply(self.connect_timeout_s)
 
     def ehlo(self) -> Reply:
         """Says EHLO (HELO to a server that knows no EHLO) and notes what the server offers, by upper-case keyword."""
@@ -135,6 +163,10 @@ class SmtpClient:
         """The verified certificate of the server, as the ssl module describes it; empty without TLS."""
         return dict(self._sock.getpeercert() or {}) if isinstance(self._sock, ssl.SSLSocket) else {}
 
+    def tls_session(self) -> ssl.SSLSession | None:
+        """What lets the next connection to the same server skip half of the handshake (RFC 8446 2.2)."""
+        return self._sock.session if isinstance(self._sock, ssl.SSLSocket) else None
+
     # -- AUTH --------------------------------------------------------------------------------------------------------
 
     def auth_plain(self, username: str, password: str) -> Reply:
@@ -151,133 +183,238 @@ class SmtpClient:
         # The second question, if any, carries the reason; the dialogue wants an empty line before the 535.
         return self._auth("XOAUTH2", answer, [""], (token,))
 
+    def auth_cram_md5(self, username: str, password: str) -> Reply:
+        """RFC 2195: the password itself is not sent."""
+        self._secrets.add(password, _base64(password))
+        reply = self.command("AUTH CRAM-MD5")
+        if reply.code != 334:
+            return reply
+        try:
+            challenge = base64.b64decode(reply.text, validate=True)
+        except ValueError:
+            return self.command("*")
+        digest = hmac.new(password.encode(), challenge, "md5").hexdigest()
+        return self._answer(_base64(f"{username} {digest}"))
+
     def _auth(self, mechanism: str, initial: str, answers: Iterable[str], secrets: Iterable[str]) -> Reply:
         for secret in secrets:
-            self._secrets += [secret, _base64(secret)]
-        self._secrets.append(initial)
-        self._write(f"AUTH {mechanism} {initial}".strip(), shown=f"AUTH {mechanism} ••••" if initial else "")
-        reply = self._reply()
+            self._secrets.add(secret, _base64(secret))
+        self._secrets.add(initial)
+        self._say(f"AUTH {mechanism} {initial}".strip(), shown=f"AUTH {mechanism} {MASK}" if initial else "")
+        reply = self.reply()
         for answer in answers:
             if reply.code != 334:
                 break
-            self._secrets.append(answer)
-            self._write(answer, shown="••••")
-            reply = self._reply()
+            reply = self._answer(answer)
         if reply.code == 334:
             # It keeps asking. "*" ends the dialogue (RFC 4954 4); the server answers 501.
             reply = self.command("*")
         return reply
 
-    # -- a transaction -----------------------------------------------------------------------------------------------
+    def _answer(self, answer: str) -> Reply:
+        self._secrets.add(answer)
+        self._say(answer, shown=MASK)
+        return self.reply()
+
+    # -- saying and hearing ------------------------------------------------------------------------------------------
 
     def command(self, line: str) -> Reply:
         """Sends one line and reads its reply."""
-        self._write(line)
-        return self._reply()
+        self._say(line)
+        return self.reply()
 
-    def send_content(self, content: bytes) -> Reply | None:
-        """The message after 354, without the final dot: until `end_content` the server cannot have accepted it.
-
-        A server that has had enough may answer early, or hang up; seen here, it is still certain that nothing was
-        accepted. Returns such an early reply, None when the server waits for the dot as it should.
-        """
-        if self._buffer:
-            raise ProtocolError("the server spoke out of turn")
-        stuffed = re.sub(rb"(?m)^\.", b"..", content)
-        if not stuffed.endswith(b"\r\n"):
-            stuffed += b"\r\n"
-        self._observe("client", f"(message, {len(content)} bytes)")
+    def send(self, data: bytes) -> None:
+        """Writes `data`. After an error `sent_bytes` tells how much of it had left."""
         sock = self._connected()
-        sock.settimeout(self._timeout_s)
-        sock.sendall(stuffed)
-        sock.settimeout(0)
+        self._wait_at_most(self.timeout_s)
+        limit = _RECORD_BYTES if self.is_encrypted else _WRITE_BYTES
+        size = len(data)
+        if size <= limit:
+            count = sock.send(data)
+            self.sent_bytes += count
+            if count == size:
+                return
+            data = data[count:]
+        view = memoryview(data)
+        for start in range(0, len(view), limit):
+            self._send_piece(sock, view[start : start + limit])
+
+    def _send_piece(self, sock: socket.socket, piece: memoryview) -> None:
+        deadline = monotonic() + self.timeout_s
+        while piece:
+            wait_s = deadline - monotonic()
+            if wait_s <= 0:
+                raise TimeoutError("the server does not read on")
+            self._wait_at_most(wait_s if wait_s < self.timeout_s - 1 else self.timeout_s)
+            count = sock.send(piece)
+            self.sent_bytes += count
+            piece = piece[count:]
+
+    def observe_client(self, line: str) -> None:
+        """Tells the observer of something that was written with `send`."""
+        if self._observe is not None:
+            self._observe("client", line)
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether replies that nobody asked for yet have been read already."""
+        return self._at < len(self._buffer)
+
+    def has_spoken(self) -> bool:
+        """Whether the server has said something, or hung up, while nothing was asked. Does not wait.
+
+        Raises:
+            OSError: it hung up, or the connection is broken.
+        """
+        if self.has_unread:
+            return True
+        sock = self._connected()
+        has_decrypted = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+        if not has_decrypted and not _is_readable(sock):
+            return False
+        # With TLS, what has arrived may be no more than a new session ticket.
+        self._wait_at_most(0.0)
         try:
             chunk = sock.recv(4096)
         except (BlockingIOError, ssl.SSLWantReadError):
-            return None
+            return False
         if not chunk:
             raise ConnectionResetError("the server closed the connection")
-        self._buffer += chunk
-        return self._reply()
+        self._buffer, self._at = chunk, 0
+        return True
 
-    def end_content(self) -> Reply:
-        """The final dot, and the server's verdict. If this is lost, nobody knows (RFC 1047)."""
-        return self.command(".")
+    def reply(self, timeout_s: float = 0.0) -> Reply:
+        """The next reply, within `timeout_s` (0: the time-out of this connection)."""
+        buffer, at = self._buffer, self._at
+        end = buffer.find(b"\n", at)
+        if end < 0 or buffer[at + 3 : at + 4] == b"-":
+            return self._long_reply(timeout_s or self.timeout_s)
+        self._at = end + 1
+        return self._finished([self._line(buffer[at:end])])
 
-    def quit(self) -> None:
-        """Says goodbye, if the connection still stands, and closes."""
+    def _long_reply(self, timeout_s: float) -> Reply:
+        deadline = monotonic() + timeout_s
+        lines: list[tuple[int, str, str]] = []
+        size = 0
+        while True:
+            end = self._buffer.find(b"\n", self._at)
+            while end < 0:
+                if size + len(self._buffer) - self._at > MAX_REPLY_BYTES:
+                    raise ProtocolError("a reply without an end")
+                self._receive(deadline)
+                end = self._buffer.find(b"\n", self._at)
+            raw = self._buffer[self._at : end]
+            self._at = end + 1
+            size += len(raw) + 1
+            if size > MAX_REPLY_BYTES:
+                raise ProtocolError("a reply without an end")
+            lines.append(self._line(raw))
+            if lines[-1][0] != lines[0][0]:
+                raise ProtocolError("the lines of one reply carry different codes")
+            if lines[-1][1] != "-":
+                return self._finished(lines)
+
+    def _line(self, raw: bytes) -> tuple[int, str, str]:
+        text = raw.decode("utf-8", "replace").rstrip("\r")
+        code, separator = text[:3], text[3:4]
+        if not (code.isascii() and code.isdigit() and "2" <= code[:1] <= "5" and len(code) == 3):
+            raise ProtocolError(f"not an SMTP reply: {self.scrub(text[:80])!r}")
+        if separator not in ("", " ", "-"):
+            raise ProtocolError(f"not an SMTP reply: {self.scrub(text[:80])!r}")
+        number, words = int(code), text[4:]
+        if self._secrets:
+            words = self._secrets.mask_whole(words) if number < 300 else self._secrets.mask(words)
+        if self._observe is not None:
+            self._observe("server", f"{code}{separator}{words}")
+        return number, separator, words
+
+    def _finished(self, lines: list[tuple[int, str, str]]) -> Reply:
+        code = lines[0][0]
+        if code == 421:
+            self.ending = True
+        if len(lines) == 1:
+            return Reply(code, lines[0][2].strip(), (lines[0][2],))
+        words = tuple(line[2] for line in lines)
+        return Reply(code, " ".join(words).strip(), words)
+
+    def _receive(self, deadline: float) -> None:
+        sock = self._connected()
+        before = monotonic()
+        wait_s = deadline - before
+        if wait_s <= 0:
+            raise TimeoutError("the server did not finish its reply in time")
+        # Setting the time-out is a system call, so one that is nearly right stays.
+        if not wait_s - 0.05 <= self._sock_timeout_s <= wait_s + 0.05:
+            self._wait_at_most(wait_s)
+        chunk = sock.recv(65_536)
+        self.heard_at = monotonic()
+        self.waited_s += self.heard_at - before
+        if not chunk:
+            raise ConnectionResetError("the server closed the connection")
+        self._buffer = self._buffer[self._at :] + chunk
+        self._at = 0
+
+    # -- leaving -----------------------------------------------------------------------------------------------------
+
+    def quit(self, wait_s: float = QUIT_TIMEOUT_S) -> None:
+        """Says goodbye, if the connection still stands, waits at most `wait_s` for the answer, and closes."""
+        self.say_goodbye()
+        self.close_after_goodbye(wait_s)
+
+    def say_goodbye(self) -> None:
+        """Sends QUIT, and does not wait for the answer."""
         # Courtesy is not worth a long wait: the message's fate is settled.
-        self._timeout_s = min(self._timeout_s, QUIT_TIMEOUT_S)
+        self.timeout_s = min(self.timeout_s, QUIT_TIMEOUT_S)
         try:
-            self.command("QUIT")
+            self._say("QUIT")
         except OSError:
-            pass  # the other side has gone first; there is nothing left to say
+            self.close()  # the other side has gone first; there is nothing left to say
+
+    def close_after_goodbye(self, wait_s: float = QUIT_TIMEOUT_S) -> None:
+        """Waits at most `wait_s` for the answer to QUIT, and closes."""
+        try:
+            if self._sock is not None and wait_s > 0:
+                self.reply(wait_s)
+        except OSError:
+            pass  # as good as an answer
         finally:
             self.close()
 
     def close(self) -> None:
+        """Lets the connection go without a word. After a fork, that of the other process stays open."""
         sock, self._sock = self._sock, None
         if sock is not None:
             sock.close()
 
-    # -- lines -------------------------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        return self._sock is not None
 
     def scrub(self, text: str) -> str:
-        """`text` without any credential used here: some servers quote the command they did not like."""
-        for secret in sorted(filter(None, self._secrets), key=len, reverse=True):
-            text = text.replace(secret, "••••")
-        # After a log-in anything that looks encoded may hold it in a form that we have not thought of.
-        return _ENCODED.sub("••••", text) if self._secrets else text
+        """`text` without any credential used here, or a piece of one."""
+        return self._secrets.mask(text)
 
     def _connected(self) -> socket.socket:
+        if self._process_id != os.getpid():
+            # Forked off: two processes would speak over one connection.
+            self.close()
         if self._sock is None:
             raise ConnectionError("the connection is closed")
         return self._sock
 
-    def _write(self, line: str, *, shown: str = "") -> None:
+    def _wait_at_most(self, timeout_s: float) -> None:
+        if timeout_s != self._sock_timeout_s and self._sock is not None:
+            self._sock.settimeout(timeout_s)
+            self._sock_timeout_s = timeout_s
+
+    def _say(self, line: str, *, shown: str = "") -> None:
         if _UNSAFE.search(line):
             raise ValueError("an SMTP command must be one line")
-        self._observe("client", shown or self.scrub(line))
-        sock = self._connected()
-        sock.settimeout(self._timeout_s)
-        sock.sendall(line.encode() + b"\r\n")
-
-    def _reply(self, timeout_s: float | None = None) -> Reply:
-        deadline = monotonic() + (timeout_s or self._timeout_s)
-        lines: list[str] = []
-        code, size = "", 0
-        while True:
-            raw = self._line(deadline)
-            size += len(raw)
-            text = raw.decode("utf-8", "replace").rstrip("\r\n")
-            separator = text[3:4]
-            if size > MAX_REPLY_BYTES or not re.match(r"^[2-5]\d\d$", text[:3]) or separator not in ("", " ", "-"):
-                raise ProtocolError(f"not an SMTP reply: {text[:80]!r}")
-            if code and text[:3] != code:
-                raise ProtocolError("the lines of one reply carry different codes")
-            code = text[:3]
-            line = self.scrub(text[4:])
-            self._observe("server", f"{code}{separator}{line}")
-            lines.append(line)
-            if separator != "-":
-                return Reply(int(code), " ".join(lines).strip(), tuple(lines))
-
-    def _line(self, deadline: float) -> bytes:
-        while (end := self._buffer.find(b"\n")) < 0:
-            if len(self._buffer) > MAX_REPLY_BYTES:
-                raise ProtocolError("a reply without an end")
-            wait_s = deadline - monotonic()
-            if wait_s <= 0:
-                raise TimeoutError("the server did not finish its reply in time")
-            sock = self._connected()
-            sock.settimeout(wait_s)
-            chunk = sock.recv(4096)
-            if not chunk:
-                raise ConnectionResetError("the server closed the connection")
-            self._buffer += chunk
-        line = bytes(self._buffer[: end + 1])
-        del self._buffer[: end + 1]
-        return line
+        if self._observe is not None:
+            self._observe("client", shown or self.scrub(line))
+        self.send(line.encode() + b"\r\n")
 
     def _local_name(self) -> str:
         # The host's own name if it is a full one, otherwise the address as a literal (RFC 5321 4.1.3): both are
@@ -287,6 +424,14 @@ class SmtpClient:
             return name
         address: str = self._connected().getsockname()[0]
         return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([sock], [], [], 0)[0])  # where there is no poll, numbers of sockets are not limited
 
 
 def _base64(text: str) -> str:

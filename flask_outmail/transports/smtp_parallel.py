@@ -1,0 +1,120 @@
+"""Several connections for one bulk of messages: the caller's thread gives and gets, others send."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from ..envelope import Receipt
+from ..errors import DeliveryUnknown, OutmailError
+from .smtp_pipeline import Job, Lost, Take
+
+#: Messages asked for ahead of the outcomes, for each connection.
+_AHEAD = 4
+#: Longest sleep between two looks round; whoever has news says so at once.
+_LOOK_S = 1.0
+
+#: What a worker does: sends what `take` gives and yields the outcomes. Only one may wait for a connection; the others
+#: do with what is free, and give a message back as `Lost` when nothing is.
+Work = Callable[[Take, bool], Iterator[tuple[Job, Receipt | OutmailError | Lost]]]
+
+
+def spread(next_job: Callable[[], Job | None], work: Work, *, workers: int) -> Iterator[Receipt | OutmailError]:
+    """The outcomes of all jobs, in order. `next_job` is called in the caller's thread only, a few jobs ahead."""
+    crew = _Crew(work, workers)
+    order: deque[Job] = deque()
+    ended = False
+    try:
+        while True:
+            while not ended and len(order) < workers * _AHEAD:
+                job = next_job()
+                if job is None:
+                    ended = True
+                    crew.no_more()
+                else:
+                    order.append(job)
+                    crew.add(job)
+            if not order:
+                return
+            yield crew.outcome(order.popleft())
+    finally:
+        crew.dismiss()
+
+
+class _Crew:
+    def __init__(self, work: Work, workers: int) -> None:
+        self._work = work
+        self._workers = workers
+        self._changed = threading.Condition()
+        self._queue: deque[Job] = deque()
+        self._closing = False
+        self._hungry = 0
+        self._threads: list[threading.Thread] = []
+        self._started = 0
+
+    def add(self, job: Job) -> None:
+        with self._changed:
+            self._queue.append(job)
+            if self._hungry < len(self._queue) and self._started < self._workers:
+                self._start()
+            self._changed.notify()
+
+    def no_more(self) -> None:
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    def outcome(self, job: Job) -> Receipt | OutmailError:
+        """Waits for the outcome of `job`. Every step of a worker has its time-out, so this ends."""
+        with self._changed:
+            while job.outcome is None:
+                if not any(thread.is_alive() for thread in self._threads):
+                    self._start(waits=True)  # all gave up for want of a connection
+                self._changed.wait(_LOOK_S)
+        return job.outcome
+
+    def dismiss(self) -> None:
+        """Lets the workers finish what has left, and no more."""
+        with self._changed:
+            self._queue.clear()
+            self._closing = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _start(self, *, waits: bool = False) -> None:
+        waits = waits or not self._started
+        self._started += 1
+        thread = threading.Thread(target=self._run, args=(waits,), name="outmail-smtp", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _run(self, waits: bool) -> None:
+        mine: dict[int, Job] = {}
+
+        def take(wait: bool) -> Job | None:
+            with self._changed:
+                self._hungry += 1
+                while wait and not self._queue and not self._closing:
+                    self._changed.wait(_LOOK_S)
+                self._hungry -= 1
+                if not self._queue:
+                    return None
+                job = self._queue.popleft()
+                mine[id(job)] = job
+                return job
+
+        try:
+            for job, outcome in self._work(take, waits):
+                with self._changed:
+                    del mine[id(job)]
+                    if isinstance(outcome, Lost):
+                        self._queue.appendleft(job)
+                    self._changed.notify_all()
+        finally:
+            with self._changed:
+                for job in mine.values():
+                    if job.outcome is None:
+                        job.outcome = DeliveryUnknown("the sending thread failed", code="transport_fault")
+                self._changed.notify_all()
