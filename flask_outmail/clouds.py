@@ -18,7 +18,10 @@ SMTP_PORT = 587
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """Where one Microsoft 365 lives. `authority` and `graph` are https URLs, without the tenant and without `/v1.0`."""
+    """Where one Microsoft 365 lives. `authority` and `graph` are https URLs, without the tenant and without `/v1.0`.
+
+    `uploads` says whether its Graph has upload sessions for attachments of 3 MB and more.
+    """
 
     name: str
     label: str
@@ -28,6 +31,7 @@ class Cloud:
     smtp_host: str
     smtp_scope: str
     smtp_port: int = SMTP_PORT
+    uploads: bool = True
 
     @property
     def graph_host(self) -> str:
@@ -52,6 +56,8 @@ def _official(name: str, label: str, authority: str, graph: str, smtp_host: str,
         f"{graph}/.default",
         smtp_host,
         f"https://{smtp_scope_host}/.default",
+        # Graph: attachment-createuploadsession, national cloud availability.
+        uploads=not name.startswith("usgov"),
     )
 
 
@@ -112,4 +118,5 @@ def _custom(name: str, entry: Mapping[str, Any]) -> Cloud:
         smtp_host=smtp_host,
         smtp_scope=str(entry.get("smtp_scope") or ""),
         smtp_port=int(entry.get("smtp_port") or smtp_port or SMTP_PORT),
+        uploads=bool(entry.get("uploads", True)),
     )

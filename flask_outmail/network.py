@@ -5,10 +5,16 @@ Everything here happens before a message is handed over, so every error from her
 
 from __future__ import annotations
 
+import http.client
+import io
+import logging
 import socket
 import ssl
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConnectionRefused, TransportTimeout, TransportUnavailable
@@ -137,7 +143,8 @@ def nothing_left(exc: BaseException) -> bool:
 def http_session(ca_file: str = "") -> requests.Session:
     """A `requests` session that verifies TLS with our context, never retries and never follows a redirect by itself.
 
-    A retried POST can send a mail twice, and a redirect could carry a token to another host.
+    A retried POST can send a mail twice, and a redirect could carry a token to another host. The read time-out is the
+    time for the whole answer, not for each piece of it.
     """
     import requests
     from requests.adapters import HTTPAdapter
@@ -145,9 +152,12 @@ def http_session(ca_file: str = "") -> requests.Session:
     class Adapter(HTTPAdapter):
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
             super().init_poolmanager(*args, ssl_context=_https_context(ca_file), **kwargs)
+            self.poolmanager.pool_classes_by_scheme = _pools()
 
         def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-            return super().proxy_manager_for(proxy, ssl_context=_https_context(ca_file), **kwargs)
+            manager = super().proxy_manager_for(proxy, ssl_context=_https_context(ca_file), **kwargs)
+            manager.pool_classes_by_scheme = _pools()
+            return manager
 
     session = requests.Session()
     session.mount("https://", Adapter(max_retries=0))
@@ -168,3 +178,79 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
     return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())
+
+
+@lru_cache(maxsize=1)
+def _pools() -> dict[str, Any]:
+    from urllib3.connection import HTTPSConnection
+    from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+    class Connection(HTTPSConnection):
+        response_class = _TimedResponse
+
+    class Pool(HTTPSConnectionPool):
+        ConnectionCls = Connection
+
+    return {"https": Pool, "http": HTTPConnectionPool}
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    """An answer that has to be complete within the socket's time-out.
+
+    Without it, a server that sends one byte just before each time-out could keep a thread for days.
+    """
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp: Any = io.BufferedReader(_Timed(sock, self.fp.detach()))
+
+
+class _Timed(io.RawIOBase):
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
+        self._sock, self._raw = sock, raw
+        self._timeout_s = sock.gettimeout()
+        self._until = monotonic() + (self._timeout_s or 0.0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._timeout_s is not None:
+            left_s = self._until - monotonic()
+            if left_s <= 0:
+                raise TimeoutError("the answer was not complete in time")
+            self._sock.settimeout(left_s)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        if not self.closed:
+            with suppress(OSError):
+                # The next request on this connection has all its time again.
+                self._sock.settimeout(self._timeout_s)
+            self._raw.close()
+        super().close()
+
+
+_quiet = threading.local()
+
+
+class _Discretion(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not getattr(_quiet, "on", False)
+
+
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """While it lasts, urllib3 writes nothing of this thread's requests: it would log addresses that are secrets."""
+    _hush_urllib3()
+    _quiet.on = True
+    try:
+        yield
+    finally:
+        _quiet.on = False
+
+
+@lru_cache(maxsize=1)
+def _hush_urllib3() -> None:
+    for name in ("urllib3.connectionpool", "urllib3.util.retry"):
+        logging.getLogger(name).addFilter(_Discretion())

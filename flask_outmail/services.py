@@ -23,7 +23,8 @@ from .message import Address
 from .settings import Credential, Settings, SetupValues
 from .tokens import EntraTokens, TokenStore
 from .transports.base import Transport
-from .transports.graph import GraphSettings, GraphTransport
+from .transports.graph import GraphTransport
+from .transports.graph_calls import GraphSettings
 from .transports.smtp import EXCHANGE_CONNECTIONS, EXCHANGE_IDLE_S, SmtpSettings, SmtpTransport
 
 
@@ -149,6 +150,9 @@ class Microsoft365Graph:
             ca_file=settings.ca_file,
             connect_timeout_s=settings.connect_timeout_s,
             timeout_s=settings.graph_timeout_s,
+            app=values.credential.client_id if values.credential else "",
+            large_messages=settings.graph_large_messages,
+            check=settings.graph_check,
         )
 
 

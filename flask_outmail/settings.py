@@ -68,6 +68,18 @@ KEYS: tuple[Key, ...] = (
     Key("OUTMAIL_DKIM_SELECTOR", "str", None, "Selector of the DKIM key in the domain name system."),
     Key("OUTMAIL_DKIM_KEY_FILE", "path", None, "PEM file of the RSA key that signs."),
     Key("OUTMAIL_GRAPH_TIMEOUT_SECONDS", "float", 60.0, "Longest wait for one answer of Graph."),
+    Key(
+        "OUTMAIL_GRAPH_LARGE_MESSAGES",
+        "bool",
+        True,
+        "Send what exceeds one request (about 2.1 MB of attachments) as a draft with uploads; needs `Mail.ReadWrite`.",
+    ),
+    Key(
+        "OUTMAIL_GRAPH_CHECK",
+        "bool",
+        False,
+        "Look into the sending mailbox for a message whose answer was lost; needs `Mail.Read` or `Mail.ReadWrite`.",
+    ),
     Key("OUTMAIL_TOKEN_TIMEOUT_SECONDS", "float", 20.0, "Longest wait for one answer of the identity provider."),
     Key("OUTMAIL_DNS_SERVERS", "list", None, "Servers that the check of a domain asks, as host or host:port."),
     Key("OUTMAIL_AUTH_OBJECTS_MAX", "int", 100, "How many authentication objects may be stored."),
@@ -226,6 +238,8 @@ class Settings:
     smtp_window: int = 1
     dkim: DkimKey | None = None
     graph_timeout_s: float = 60.0
+    graph_large_messages: bool = True
+    graph_check: bool = False
     token_timeout_s: float = 20.0
     auth_objects_max: int = 100
     test_valid_s: int = 3600
@@ -288,6 +302,8 @@ class Settings:
             smtp_window=_count(config, "OUTMAIL_SMTP_WINDOW"),
             dkim=_dkim_key(config),
             graph_timeout_s=_positive(config, "OUTMAIL_GRAPH_TIMEOUT_SECONDS"),
+            graph_large_messages=_flag(config, "OUTMAIL_GRAPH_LARGE_MESSAGES"),
+            graph_check=_flag(config, "OUTMAIL_GRAPH_CHECK"),
             token_timeout_s=_positive(config, "OUTMAIL_TOKEN_TIMEOUT_SECONDS"),
             auth_objects_max=_count(config, "OUTMAIL_AUTH_OBJECTS_MAX"),
             test_valid_s=_count(config, "OUTMAIL_TEST_VALID_SECONDS"),
@@ -447,6 +463,15 @@ def _texts(config: Mapping[str, Any], key: str) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ConfigurationError(f"{key} must be a list", code="config_invalid")
     return tuple(str(one) for one in value)
+
+
+def _flag(config: Mapping[str, Any], key: str) -> bool:
+    value = config.get(key)
+    value = DEFAULTS[key] if value is None else value
+    if not isinstance(value, bool):
+        # Not by truth: "false" and "0", from an environment, would switch on what they mean to switch off.
+        raise ConfigurationError(f"{key} must be True or False", code="config_invalid")
+    return value
 
 
 def _positive(config: Mapping[str, Any], key: str) -> float:

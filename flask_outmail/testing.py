@@ -41,7 +41,11 @@ def _running_simulator() -> Iterator[Simulator]:
 @pytest.fixture
 def simulator(_running_simulator: Simulator) -> Iterator[Simulator]:
     """A local Microsoft 365: `simulator.delivered` holds every copy that was really delivered."""
+    from .transports import graph_lane
+
     _running_simulator.clear()
+    # A pause that the last test's server asked for is not this one's.
+    graph_lane.forget_pauses()
     yield _running_simulator
     _running_simulator.clear()
 

@@ -444,6 +444,23 @@ LOCAL: tuple[Entry, ...] = (
         who="developer",
     ),
     entry(
+        "paused_by_server",
+        title="Microsoft has asked for a pause, and it is being kept",
+        meaning="An earlier message was answered with a request to wait; asking again before would lengthen the wait.",
+        steps=("Nothing needs to be done; the message may be sent when the pause is over.",),
+        who="nobody",
+    ),
+    entry(
+        "requests_used_up",
+        title="This mailbox has used up its requests for the moment",
+        meaning="Exchange serves 10,000 requests of one application and mailbox in ten minutes, and so many were made.",
+        steps=(
+            "Nothing needs to be done; there is room again within ten minutes.",
+            "For mass mail, use a service that is made for it, or several mailboxes.",
+        ),
+        who="nobody",
+    ),
+    entry(
         "answer_odd",
         title="The server's answer makes no sense",
         meaning="After the message the server gave an answer that is neither a yes nor a no, so it may have arrived.",

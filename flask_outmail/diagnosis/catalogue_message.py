@@ -111,11 +111,57 @@ MESSAGE: tuple[Entry, ...] = (
     entry(
         "message_too_large",
         transport="microsoft365_graph",
-        title="The message is larger than one request to Microsoft Graph may be",
-        meaning="With its attachments encoded it exceeds the limit, and it was not sent.",
+        title="The message is larger than Exchange Online sends",
+        meaning="No mailbox may send more than 150 MB in one message, so nothing was sent.",
+        steps=("Send smaller attachments, or several messages.", "Or send a link to the file."),
+        who="you",
+    ),
+    entry(
+        "body_too_large",
+        title="The text of the message is too large for Microsoft Graph",
+        meaning="Attachments can travel one by one; text, HTML and headers have to fit into one request of 4 MB.",
+        steps=(
+            "Attach the long part as a file, or send a link to it.",
+            "Pictures written into the HTML as `data:` make it large: embed them as inline attachments.",
+        ),
+        who="developer",
+    ),
+    entry(
+        "large_messages_off",
+        title="Large messages are switched off",
+        meaning="With its attachments encoded the message exceeds one request to Microsoft Graph, and the configuration"
+        " forbids the other way.",
         steps=(
             "Send smaller attachments, about 2 MB in all, or a link to the file.",
-            "For larger attachments as a rule, SMTP takes more in one message.",
+            "Or set `OUTMAIL_GRAPH_LARGE_MESSAGES` to `True`; the application then also needs the permission"
+            " `Mail.ReadWrite`.",
+        ),
+        who="developer",
+    ),
+    entry(
+        "large_messages_permission",
+        title="The application may send mail, but not make drafts",
+        meaning="A message this large goes out as a draft with uploaded attachments, which needs the permission"
+        " `Mail.ReadWrite`; nothing was sent, and smaller messages are not concerned.",
+        steps=(
+            "With RBAC for Applications: `New-ManagementRoleAssignment -App ENTERPRISE_OBJECT_ID -Role"
+            ' "Application Mail.ReadWrite" -CustomResourceScope SCOPE_NAME` in Exchange Online PowerShell, with the'
+            " scope that is limited to the sending mailbox.",
+            "With consent in Entra: add `Mail.ReadWrite` of Microsoft Graph as an Application permission and grant"
+            " admin consent. It then lets the application read mailboxes, so limit it.",
+            "After a change, wait 30 minutes to 2 hours, then send again.",
+            "Or send smaller attachments, about 2 MB in all, or a link to the file.",
+        ),
+        who="exchange_admin",
+    ),
+    entry(
+        "large_messages_cloud",
+        title="This Microsoft cloud takes no attachment that large",
+        meaning="The US Government clouds GCC High and DoD have no upload sessions, so an attachment of 3 MB or more"
+        " cannot be sent over Microsoft Graph there.",
+        steps=(
+            "Send a link to the file, or split it.",
+            "Or send this message by another connection, such as Microsoft 365 SMTP.",
         ),
         who="you",
     ),
@@ -149,6 +195,34 @@ MESSAGE: tuple[Entry, ...] = (
             "Look in Sent Items of the sending mailbox, or ask the recipient.",
             "If it did not arrive, send it again; if you cannot tell, be aware that it may arrive twice.",
             "If this repeats, look in the application's log for why its process ended.",
+        ),
+        who="you",
+    ),
+    entry(
+        "upload_failed",
+        title="The attachments could not be uploaded",
+        meaning="Microsoft ended the upload before it was complete; the message was not sent and its draft deleted.",
+        steps=(
+            "Nothing needs to be done; it may be tried again after a wait.",
+            "If it stays, ask the people who run your network whether `outlook.office.com` may be reached: attachments"
+            " are uploaded there.",
+        ),
+        who="you",
+    ),
+    entry(
+        "draft_unsent",
+        title="The answer was lost, and the message was not sent",
+        meaning="A look into the mailbox found the draft unsent; it was deleted, so that it can never leave by itself.",
+        steps=("Send the message again; it cannot arrive twice.",),
+        who="you",
+    ),
+    entry(
+        "draft_gone",
+        title="Microsoft asked to wait, and then the draft was gone",
+        meaning="It may have been sent in spite of the request to wait.",
+        steps=(
+            "Look in Sent Items of the sending mailbox, or ask the recipient.",
+            "If it did not arrive, send it again; if you cannot tell, be aware that it may arrive twice.",
         ),
         who="you",
     ),

@@ -13,7 +13,9 @@ from email.utils import formatdate
 from ..content import Content
 from ..envelope import Envelope
 from ..errors import DeliveryError, OutmailError, RecipientsRefused, SenderRefused
-from ..transports.graph import Answer, GraphSettings, GraphTransport, error_for
+from ..transports.graph import GraphTransport
+from ..transports.graph_calls import Answer, GraphSettings
+from ..transports.graph_errors import error_for
 from .microsoft import TokenProof, resolve, secure
 from .remedies import remedy_for
 from .steps import Check, Seen

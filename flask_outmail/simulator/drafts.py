@@ -13,6 +13,7 @@ from urllib.parse import quote
 from flask import Response, jsonify, request
 
 from flask_outmail.simulator.graph import (
+    NEEDS_READ,
     NEEDS_READ_WRITE,
     SEND_MAIL,
     Call,
@@ -53,14 +54,14 @@ def operations(sessions: Sessions) -> list[Operation]:
     def create_session(call: Call) -> Response:
         return _create_upload_session(call, sessions)
 
-    read_write = NEEDS_READ_WRITE
+    read_only, read_write = NEEDS_READ, NEEDS_READ_WRITE
     return [
         SEND_MAIL,
         Operation("POST", r"(?:mailFolders/drafts/)?messages", "messages", read_write, create),
-        Operation("GET", "messages", "messages", read_write, search),
-        Operation("GET", r"mailFolders/(?P<folder>[^/]+)/messages", "messages", read_write, search),
-        Operation("GET", rf"{_ID}/\$value", "messages", read_write, read_mime),
-        Operation("GET", _ID, "messages", read_write, read),
+        Operation("GET", "messages", "messages", read_only, search),
+        Operation("GET", r"mailFolders/(?P<folder>[^/]+)/messages", "messages", read_only, search),
+        Operation("GET", rf"{_ID}/\$value", "messages", read_only, read_mime),
+        Operation("GET", _ID, "messages", read_only, read),
         Operation("PATCH", _ID, "messages", read_write, change),
         Operation("DELETE", _ID, "messages", read_write, delete),
         Operation("POST", rf"{_ID}/(?:microsoft\.graph\.)?send", "send", MAIL_SEND, send),
@@ -72,8 +73,8 @@ def operations(sessions: Sessions) -> list[Operation]:
             create_session,
         ),
         Operation("POST", rf"{_ID}/attachments", "attachments", read_write, attach),
-        Operation("GET", rf"{_ID}/attachments", "attachments", read_write, list_attachments),
-        Operation("GET", rf"{_ID}/attachments/(?P<attachment>[^/]+)", "attachments", read_write, read_attached),
+        Operation("GET", rf"{_ID}/attachments", "attachments", read_only, list_attachments),
+        Operation("GET", rf"{_ID}/attachments/(?P<attachment>[^/]+)", "attachments", read_only, read_attached),
         Operation("DELETE", rf"{_ID}/attachments/(?P<attachment>[^/]+)", "attachments", read_write, detach),
     ]
 

@@ -22,7 +22,7 @@ from flask_outmail.simulator.graph_json import Fields, read_message, unreadable,
 from flask_outmail.simulator.http_faults import apply_fault
 from flask_outmail.simulator.state import State, Submission, complete
 from flask_outmail.simulator.tokens import GRAPH, TokenRefused, Tokens
-from flask_outmail.simulator.world import MAIL_READ_WRITE, MAIL_SEND, App, Mailbox
+from flask_outmail.simulator.world import MAIL_READ, MAIL_READ_WRITE, MAIL_SEND, App, Mailbox
 
 REQUEST_LIMIT_BYTES = 4 * 1024 * 1024
 THROTTLE_S = 1
@@ -166,9 +166,11 @@ def _operation(operations: list[Operation], rest: str) -> tuple[Operation, re.Ma
 
 def _may(app: App, claims: dict[str, Any], role: str, mailbox: Mailbox) -> bool:
     """Entra's grants are in the token; those of RBAC for Applications are looked up in Exchange. Either will do."""
-    if role in claims.get("roles", ()):
+    # Who may write may read.
+    enough = {role, MAIL_READ_WRITE} if role == MAIL_READ else {role}
+    if enough & set(claims.get("roles", ())):
         return True
-    return app.scoped_to is not None and mailbox.address in app.scoped_to and role in app.roles
+    return app.scoped_to is not None and mailbox.address in app.scoped_to and bool(enough & app.roles)
 
 
 # sendMail
@@ -313,4 +315,4 @@ def accepted() -> Response:
 
 
 SEND_MAIL = Operation("POST", r"(?:microsoft\.graph\.)?sendMail", "sendMail", MAIL_SEND, send_mail)
-NEEDS_READ_WRITE = MAIL_READ_WRITE
+NEEDS_READ, NEEDS_READ_WRITE = MAIL_READ, MAIL_READ_WRITE

@@ -292,7 +292,10 @@ class Simulator:
         return self.state.behaviour
 
     def clear(self) -> None:
-        """Forgets mail, answers, faults and blocked mailboxes, and behaves as new. Identities stay."""
+        """Forgets mail, answers, faults and blocked mailboxes, and behaves as new. Identities stay.
+
+        Requests to Graph that a fault delays are dropped, with nothing done.
+        """
         self.state.forget_mail()
         self.state.forget_answers()
         self.state.faults.clear()

@@ -92,6 +92,8 @@ class State:
         self.outside = OutsideIssuer("")
         self.faults = Faults()
         self.closing = threading.Event()
+        self._waking = threading.Event()
+        self._chapter = 0
         self._changed = threading.Condition(threading.RLock())
         self._apps: dict[str, App] = {}
         self._mailboxes: dict[str, Mailbox] = {}
@@ -162,10 +164,17 @@ class State:
             with self._changed:
                 self._in_progress[key] -= free
 
-    def wait(self, seconds: float) -> None:
-        """Sleeps, but not longer than the simulator lives."""
+    def wait(self, seconds: float) -> bool:
+        """Sleeps, but not longer than the simulator lives or until `end_waits`; False when all was forgotten."""
+        chapter = self._chapter
         if seconds > 0:
-            self.closing.wait(seconds)
+            self._waking.wait(seconds)
+        return chapter == self._chapter
+
+    def end_waits(self) -> None:
+        """Whatever is delayed now goes on at once."""
+        self._waking.set()
+        self._waking = threading.Event()
 
     # Folders
 
@@ -291,6 +300,8 @@ class State:
     # Forgetting
 
     def forget_mail(self) -> None:
+        self._chapter += 1
+        self.end_waits()
         with self._changed:
             self._delivered.clear()
             self._messages.clear()
@@ -302,6 +313,7 @@ class State:
 
     def close(self) -> None:
         self.closing.set()
+        self._waking.set()
         with self._changed:
             self._changed.notify_all()
         if self._clock is not None:

@@ -12,10 +12,10 @@ import threading
 import time
 from typing import Any
 
-from flask_outmail.simulator.world import MAIL_READ_WRITE, MAIL_SEND, SMTP_SEND_AS_APP, App
+from flask_outmail.simulator.world import MAIL_READ, MAIL_READ_WRITE, MAIL_SEND, SMTP_SEND_AS_APP, App
 
 GRAPH, SMTP = "graph", "smtp"
-ROLES_OF = {GRAPH: (MAIL_SEND, MAIL_READ_WRITE), SMTP: (SMTP_SEND_AS_APP,)}
+ROLES_OF = {GRAPH: (MAIL_SEND, MAIL_READ_WRITE, MAIL_READ), SMTP: (SMTP_SEND_AS_APP,)}
 SMTP_RESOURCE = "https://outlook.simulator.example"
 # A tenant of the global cloud knows these names, and some clients cannot be told another scope.
 GLOBAL_RESOURCES = {

@@ -16,6 +16,7 @@ from flask_outmail.simulator.outside_issuer import Trust
 DOMAIN = "contoso.example"
 MAIL_SEND = "Mail.Send"
 MAIL_READ_WRITE = "Mail.ReadWrite"
+MAIL_READ = "Mail.Read"
 SMTP_SEND_AS_APP = "SMTP.SendAsApp"
 ALL_ROLES = (MAIL_SEND, MAIL_READ_WRITE, SMTP_SEND_AS_APP)
 

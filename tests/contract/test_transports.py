@@ -210,7 +210,7 @@ def test_a_time_out_after_the_message_is_unknown(ready: Ready) -> None:
 @on_a_network
 def test_a_request_to_wait_is_no_acceptance_and_may_be_repeated(ready: Ready) -> None:
     ready.fault(
-        graph=Fault(endpoint="sendMail", status=429, code="ApplicationThrottled", retry_after=7),
+        graph=Fault(endpoint="sendMail", status=429, code="ApplicationThrottled", retry_after=1),
         smtp=Fault(endpoint="smtp.mail", status=451, code="4.7.0", message="Temporary server error"),
     )
     with pytest.raises(Throttled) as caught:
@@ -267,7 +267,7 @@ def test_a_server_that_is_not_there_leaves_nothing_and_may_be_tried_again(simula
     assert isinstance(caught.value, ConnectionRefusedError)
 
 
-@on_a_network
+@over_smtp
 def test_a_message_above_the_servers_limit_is_refused_before_it_leaves(ready: Ready) -> None:
     ready.simulator.behaviour.smtp_size_limit_bytes = 100_000
     message = Message("Big", ["ann@customers.example"], "x", sender=ready.simulator.mailbox)

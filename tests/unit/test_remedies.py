@@ -176,6 +176,7 @@ def test_every_code_raised_in_this_package_has_an_entry(code: str) -> None:
         "tls_expired", "tls_not_yet_valid", "tls_wrong_name", "tls_untrusted", "tls_wrong_kind", "tls_failed",
         "starttls_missing", "no_greeting", "not_smtp", "port_closed", "no_answer", "dns_not_found", "dns_no_answer",
         "unreachable", "connection_lost", "answer_lost", "invalid_client", "temporarily_unavailable",
+        "paused_by_server", "requests_used_up",
     ],
 )  # fmt: skip
 def test_every_code_of_our_own_has_an_entry(code: str) -> None:

@@ -476,13 +476,13 @@ def test_a_token_is_never_readable_in_the_database(simulator: Simulator, make_ap
     mail.send(make_message())
     current = engine_of(app).current()
     assert current is not None
-    token = current.transport._settings.tokens.token()  # type: ignore[attr-defined]
+    token = current.transport.settings.tokens.token()  # type: ignore[attr-defined]
     [(row_id, sealed, expires_at)] = sqlite3.connect(tmp_path / "shop.sqlite").execute(
         "SELECT id, token_sealed, expires_at FROM outmail_tokens"
     )
     raw = (tmp_path / "shop.sqlite").read_bytes()
     assert sealed and expires_at and len(row_id) == 64
-    for secret in (token, token.split(".")[1], simulator.client_secret, current.transport._settings.tokens._key):  # type: ignore[attr-defined]
+    for secret in (token, token.split(".")[1], simulator.client_secret, current.transport.settings.tokens._key):  # type: ignore[attr-defined]
         assert secret.encode() not in raw
 
 
