@@ -1,91 +1,338 @@
-"""Telling the failure-alert address, once for each cause, over a connection that works."""
+"""Telling a person that mail does not flow: once for each cause, by a way that works, and again when it is over.
+
+`tell` and `recovered` are called where messages are handed over, `watch` by each worker once a minute and by
+`flask outmail check`. All of them may run in many processes at once.
+"""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, time, timedelta, timezone
 
-from . import setups
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from . import certificates, setups
+from .alert_channels import Channels, OnAlert, Told, summary
 from .current import Current
 from .database import Database
-from .envelope import Envelope
-from .errors import DeliveryError, OutmailError
-from .outbox import alerts
+from .diagnosis.remedies import remedy_for
+from .errors import OutmailError
+from .models import PRIMARY, Incident, utc_now
+from .outbox import alerts, facts
+from .outbox.alerts import Cause
+from .outbox.conditions import Condition, Limits, conditions
+from .outbox.notices import Event, Notice
+from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
+#: How long after a recovery the notice waits while messages still leave, so that it can say how many did.
+SETTLE = timedelta(minutes=1)
+#: Reminders of messages that are at fault themselves: they are for reading, not for getting up at night.
+MESSAGE_PAUSE = timedelta(days=1)
+_WATCHED = (alerts.CREDENTIAL, alerts.QUEUE, alerts.WORKER, alerts.HELD)
+
+
+@dataclass
+class _Remembered:
+    """An incident where no database can keep it."""
+
+    incident: Incident
+    is_told: bool = False
+
 
 class Alerting:
-    """The alerts of one application. `look_up` gives the setup in force of a connection, by its name."""
+    """The alerts of one application."""
 
     def __init__(
-        self, application: str, database: Database, pause_s: float, look_up: Callable[[str], Current | None]
+        self,
+        application: str,
+        database: Database,
+        settings: Settings,
+        look_up: Callable[[str], Current | None],
+        callbacks: Sequence[OnAlert],
+        is_suppressed: Callable[[], bool],
     ) -> None:
         self._application = application
         self._database = database
-        self._pause_s = pause_s
+        self._settings = settings
         self._look_up = look_up
-        self._told_at: dict[tuple[str, str], float] = {}
-
-    def tell(self, error: OutmailError, failed: Current) -> None:
-        """Counts a failure and, when its cause is new or has lasted, sends one alert.
-
-        With a database the incident is kept there, and shown on the pages when no mail could carry it. Without one
-        the log is all there is.
-
-        Raises:
-            OutmailError: the incident could not be recorded.
-        """
-        to = failed.values.failure_alerts_to
-        if not self._database or (failed.source != "database" and self._database.tables_missing()):
-            if to and self._is_first(failed.connection, error.code):
-                self._send(to, error, failed, 1)
-            return
-        with self._database.session() as session:
-            incident, is_due = alerts.note(session, failed.connection, error, pause_s=self._pause_s)
-            session.commit()
-            if is_due and to and self._send(to, error, failed, incident.count):
-                incident.alert = alerts.MAILED
-                session.commit()
-
-    def _is_first(self, connection: str, code: str) -> bool:
-        """Whether this process has not told this cause within the pause; remembers it as told."""
-        now = time.monotonic()
-        if now - self._told_at.get((connection, code), float("-inf")) < self._pause_s:
-            return False
-        self._told_at[connection, code] = now
-        return True
-
-    def _send(self, to: str, error: OutmailError, failed: Current, count: int) -> bool:
-        message = alerts.alert_message(
-            to=to, application=self._application, connection=failed.connection, error=error, count=count
+        self.channels = Channels(database, settings, look_up, callbacks, is_suppressed)
+        self._pause = timedelta(seconds=settings.alert_pause_s)
+        self._grace = timedelta(seconds=settings.alert_grace_s)
+        self._limits = Limits(
+            queue=timedelta(minutes=settings.alert_queue_minutes), worker=timedelta(seconds=settings.alert_worker_s)
         )
-        for way in self._working_ways(error, failed):
-            message.sent_by(way.sender)
-            try:
-                # Straight to the transport: a failure here must not become an incident of its own.
-                way.transport.deliver(Envelope.for_message(message, mailbox=way.mailbox))
-            except OutmailError as exc:
-                logger.warning("alert not accepted", extra={"connection": way.connection, "code": exc.code})
-            else:
-                logger.info("alert accepted", extra={"connection": way.connection})
-                return True
-        logger.error("no connection could carry the failure alert", extra={"code": error.code})
-        return False
+        self._page = f"{settings.base_url.rstrip('/')}{settings.url_prefix}/alerts" if settings.base_url else ""
+        self._remembered: dict[str, _Remembered] = {}
 
-    def _working_ways(self, error: OutmailError, failed: Current) -> Iterator[Current]:
-        # Only a fault of the message leaves the connection it failed on trustworthy.
-        if isinstance(error, DeliveryError) and error.fault == "message":
-            yield failed
+    # -- where messages are handed over ------------------------------------------------------------------------------
+
+    def tell(
+        self, error: OutmailError, failed: Current, *, will_retry: bool = False, now: datetime | None = None
+    ) -> None:
+        """Counts a failure and, when its cause is new or has lasted, tells of it. May touch the network.
+
+        `will_retry` says that the message is tried again by itself: then a cause is told only once it has lasted.
+        With a database the incident is kept there, and shown on the pages when nobody could be told. Never raises.
+        """
+        now = now or utc_now()
+        cause = Cause.of(error, failed.connection)
+        try:
+            if self._keeps(failed):
+                with self._database.session() as session:
+                    incident = alerts.note(session, cause, now=now, pause=self._pause)
+                    self._tell_if_due(session, incident, now, will_retry)
+                return
+        except (OutmailError, SQLAlchemyError) as exc:
+            # A database that is down must not keep the alert from being told.
+            logger.error("an incident could not be recorded", extra={"error": type(exc).__name__, "code": cause.code})
+        self._tell_from_memory(cause, now, will_retry)
+
+    def recovered(self, connection: str, *, now: datetime | None = None) -> None:
+        """Closes what an accepted message has disproved, and tells of it. May touch the network. Never raises."""
+        now = now or utc_now()
+        self._recover_from_memory(connection, now)
         if not self._database:
             return
         try:
             with self._database.session() as session:
-                names = setups.connections(session)
-            for name in names:
-                other = self._look_up(name) if name != failed.connection else None
-                if other is not None and other.verified:
-                    yield other
-        except OutmailError as exc:
-            logger.warning("other connections cannot be looked up", extra={"code": exc.code})
+                waits = any(one.count for one in facts.waiting(session) if one.connection == connection)
+                settle = SETTLE if waits else timedelta()
+                if alerts.recover(session, connection, now=now, pause=self._pause, settle=settle):
+                    self._tell_recoveries(session, now, is_patient=False)
+        except (OutmailError, SQLAlchemyError) as exc:
+            # Not the exception itself: a database's text quotes the values of the statement.
+            logger.error("an incident could not be closed", extra={"error": type(exc).__name__})
+
+    def remembers(self, connection: str) -> bool:
+        """Whether a failure of this connection is known to this process alone."""
+        return any(one.incident.connection == connection for one in self._remembered.values())
+
+    def _keeps(self, failed: Current) -> bool:
+        return bool(self._database) and (failed.source == "database" or not self._database.tables_missing())
+
+    def _tell_if_due(self, session: Session, incident: Incident, now: datetime, will_retry: bool) -> None:
+        if not self._is_worth_telling(incident):
+            return
+        grace = self._grace if will_retry and incident.alerted_at is None else timedelta()
+        if alerts.claim_alert(session, incident.id, now=now, pause=self._pause_of(incident), grace=grace):
+            self._carry(session, incident, "reminder" if incident.alerted_at else "opened", now, is_patient=False)
+
+    def _is_worth_telling(self, incident: Incident) -> bool:
+        return incident.kind != alerts.MESSAGE or incident.count >= self._settings.alert_repeats
+
+    def _pause_of(self, incident: Incident) -> timedelta:
+        return max(MESSAGE_PAUSE, self._pause) if incident.kind == alerts.MESSAGE else self._pause
+
+    # -- without a database ------------------------------------------------------------------------------------------
+
+    def _tell_from_memory(self, cause: Cause, now: datetime, will_retry: bool) -> None:
+        known = self._remembered.get(cause.key)
+        if known is None:
+            incident = Incident(
+                id=len(self._remembered) + 1, connection=cause.connection, code=cause.code, fault=cause.fault,
+                kind=cause.kind, about=cause.about, remedy=asdict(cause.remedy), request_id=cause.request_id,
+                opened_at=now, count=0, alert="",
+            )  # fmt: skip
+            known = self._remembered[cause.key] = _Remembered(incident)
+        incident = known.incident
+        incident.count += 1
+        incident.last_at = now
+        grace = self._grace if will_retry else timedelta()
+        is_due = incident.alerted_at is None or now - incident.alerted_at >= self._pause_of(incident)
+        if not is_due or not self._is_worth_telling(incident) or now - incident.opened_at < grace:
+            return
+        event: Event = "reminder" if incident.alerted_at else "opened"
+        incident.alerted_at = now
+        told = self.channels.tell(self._notice(event, incident, now), avoid=_broken(incident), is_patient=False)
+        incident.alert = summary(told)
+
+    def _recover_from_memory(self, connection: str, now: datetime) -> None:
+        for key, known in list(self._remembered.items()):
+            incident = known.incident
+            if incident.connection == connection and incident.kind == alerts.FAILING:
+                del self._remembered[key]
+                if incident.alert:
+                    incident.closed_at = now
+                    self.channels.tell(self._notice("recovered", incident, now), is_patient=False)
+
+    # -- the watch ---------------------------------------------------------------------------------------------------
+
+    def watch(self, now: datetime | None = None) -> list[Condition]:
+        """Looks for what is wrong without a message having failed, tells what is due, and returns what was found.
+
+        Also tells again what nobody took, reminds, and tells of recoveries. Touches the database, and the network
+        when there is something to tell. To be called about once a minute; any number of processes may do so.
+
+        Raises:
+            OutmailError: the database does not answer, or lacks the tables.
+        """
+        now = now or utc_now()
+        with self._database.session() as session:
+            found = self.judge(session, self.look(session), now)
+            if self.channels.is_suppressed:
+                return found
+            self._follow(session, found, now)
+            for incident in alerts.due_alerts(session, now=now, pause=self._pause, grace=self._grace):
+                if alerts.claim_alert(session, incident.id, now=now, pause=self._pause, grace=self._grace):
+                    self._carry(session, incident, "reminder" if incident.alerted_at else "opened", now)
+            for incident in alerts.due_retries(session, now=now):
+                if alerts.claim_retry(session, incident.id, now=now):
+                    done = [name for name, said in (incident.channels or {}).items() if said["outcome"] == "accepted"]
+                    self._carry(session, incident, "opened", now, skip=done, days_left=_days_left(found, incident))
+            self._tell_recoveries(session, now)
+            alerts.close_quiet(session, now=now)
+        return found
+
+    def judge(self, session: Session, seen: facts.Facts, now: datetime) -> list[Condition]:
+        """What is wrong now without a message having failed. Reads the database."""
+        return conditions(seen, self._limits, failing=alerts.failing_connections(session), now=now)
+
+    def look(self, session: Session) -> facts.Facts:
+        """What the watch looks at. Reads the database."""
+        return facts.Facts(waiting=facts.waiting(session), credentials=self._credentials(session))
+
+    def _credentials(self, session: Session) -> tuple[facts.Credential, ...]:
+        found: dict[str, facts.Credential] = {}
+        for connection in dict.fromkeys([PRIMARY, *setups.connections(session)]):
+            try:
+                current = self._look_up(connection)
+            except OutmailError:
+                continue  # it is broken, and told as such when it is used
+            if current is None or current.values.credential is None:
+                continue
+            name = current.values.auth_object or current.source
+            row = setups.active(session, connection)
+            noted = row.auth_object.expires_on if row is not None and row.auth_object is not None else None
+            ends_at = None if noted is None else datetime.combine(noted, time.max, timezone.utc)
+            credential = current.values.credential
+            if credential.certificate:
+                # What the certificate itself says is the truth, whatever was noted beside it.
+                try:
+                    ends_at = certificates.load(credential.certificate, credential.certificate_password).not_after
+                except OutmailError:
+                    logger.warning("a certificate cannot be read", extra={"connection": connection})
+            known = found.get(name)
+            connections = (*(known.connections if known else ()), connection)
+            found[name] = facts.Credential(name, connections, ends_at, bool(credential.certificate))
+        return tuple(found.values())
+
+    def _follow(self, session: Session, found: Sequence[Condition], now: datetime) -> None:
+        """Makes the open incidents of what is watched agree with what is wrong."""
+        watched = [one for one in alerts.open_incidents(session, limit=1000) if one.kind in _WATCHED]
+        open_ones = {one.open_key: one for one in watched}
+        causes = {_cause(one).key: one for one in found}
+        for key, incident in open_ones.items():
+            if key not in causes:
+                self._end(session, incident, found, now)
+        for key, condition in causes.items():
+            known = open_ones.get(key)
+            if known is None:
+                if condition.is_symptom:
+                    continue
+                since = condition.since if condition.since and condition.kind != alerts.CREDENTIAL else now
+                known = alerts.note(session, _cause(condition), now=now, pause=self._pause, since=since)
+            alerts.touch(session, known.id, now=now, count=condition.count)
+            known.count = condition.count
+            if condition.level is not None and alerts.claim_level(session, known.id, condition.level, now=now):
+                known.level = condition.level
+                self._carry(session, known, "opened", now, days_left=condition.days_left)
+
+    def _end(self, session: Session, incident: Incident, found: Sequence[Condition], now: datetime) -> None:
+        if any(one.kind == incident.kind and one.about == incident.about != "" for one in found):
+            # "Will expire" gave way to "has expired": nothing has recovered.
+            alerts.dismiss(session, incident, by="what followed it", now=now)
+            session.commit()
+        else:
+            alerts.close(session, Incident.id == incident.id, now=now, pause=self._pause)
+
+    def _tell_recoveries(self, session: Session, now: datetime, *, is_patient: bool = True) -> None:
+        for incident in alerts.due_recoveries(session, now=now):
+            if not alerts.claim_recovery(session, incident.id, now=now):
+                continue
+            notice = self._notice("recovered", incident, now, session)
+            told = self.channels.tell(notice, is_patient=is_patient)
+            if any(one.is_good for one in told.values()):
+                alerts.recovery_told(session, incident.id)
+
+    # -- telling -----------------------------------------------------------------------------------------------------
+
+    def _carry(
+        self,
+        session: Session,
+        incident: Incident,
+        event: Event,
+        now: datetime,
+        *,
+        skip: Collection[str] = (),
+        is_patient: bool = True,
+        days_left: int | None = None,
+    ) -> None:
+        notice = self._notice(event, incident, now, session, days_left=days_left)
+        told = self.channels.tell(notice, avoid=_broken(incident), skip=skip, is_patient=is_patient)
+        said = {**{name: incident.channels[name] for name in skip}, **{name: _said(one) for name, one in told.items()}}
+        everything = {**{name: Told(name, "accepted", "") for name in skip}, **told}
+        alerts.record(session, incident.id, alert=summary(everything), channels=said)
+        if summary(everything) == alerts.KEPT:
+            logger.error("nobody could be told of an incident", extra={"code": incident.code, "kind": incident.kind})
+
+    def _notice(
+        self,
+        event: Event,
+        incident: Incident,
+        now: datetime,
+        session: Session | None = None,
+        *,
+        days_left: int | None = None,
+    ) -> Notice:
+        waiting_count = accepted_count = 0
+        if event == "recovered" and session is not None and incident.closed_at is not None:
+            waiting_count = sum(one.count for one in facts.waiting(session) if one.connection == incident.connection)
+            accepted_count = alerts.accepted_since(session, incident.connection, incident.closed_at)
+        return Notice.of(
+            event,
+            incident,
+            application=self._application,
+            at=now,
+            waiting_count=waiting_count,
+            accepted_count=accepted_count,
+            days_left=days_left,
+            page=self._page,
+        )
+
+    def send_test(self, now: datetime | None = None) -> list[Told]:
+        """Tells a test on every channel and returns what each said; empty when no channel is set up.
+
+        Touches the network. Records no incident.
+        """
+        now = now or utc_now()
+        remedy = remedy_for(OutmailError("a test", code="alert_test"))
+        notice = Notice.test(remedy, application=self._application, at=now, page=self._page)
+        return list(self.channels.tell(notice).values())
+
+
+def _broken(incident: Incident) -> tuple[str, ...]:
+    # Only a fault of the connection itself makes it a bad messenger.
+    return (incident.connection,) if incident.kind == alerts.FAILING else ()
+
+
+def _cause(condition: Condition) -> Cause:
+    return Cause(
+        kind=condition.kind,
+        connection=condition.connection,
+        code=condition.code,
+        about=condition.about[:200],
+        remedy=remedy_for(OutmailError("", code=condition.code)),
+    )
+
+
+def _days_left(found: Sequence[Condition], incident: Incident) -> int | None:
+    return next((one.days_left for one in found if one.kind == incident.kind and one.about == incident.about), None)
+
+
+def _said(told: Told) -> Mapping[str, str]:
+    return {"outcome": told.outcome, "words": told.words, "code": told.code}

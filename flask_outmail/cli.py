@@ -164,6 +164,7 @@ def status(as_json: bool) -> None:
         click.echo(json.dumps(facts, indent=2))
     else:
         for name, value in facts.items():
+            value = ", ".join(value) if isinstance(value, list) else value
             click.echo(f"{name.replace('_', ' '):<16} {value}")
     if facts["state"] != "working":
         raise click.exceptions.Exit(1)
@@ -180,7 +181,9 @@ def _status(found: Engine) -> dict[str, Any]:
             facts["held"] = store.counts(session).get(store.HELD, 0)
             incidents = alerts.open_incidents(session)
             facts["open_incidents"] = len(incidents)
-            if any(incident.fault != "message" for incident in incidents) and facts["state"] == "working":
+            facts["incidents"] = [one.code for one in incidents]
+            stops_mail = (alerts.FAILING, alerts.QUEUE, alerts.WORKER)
+            if any(one.kind in stops_mail for one in incidents) and facts["state"] == "working":
                 facts["state"] = "failing"
             proof = setups.last_proof(session)
             facts["last_test"] = f"{proof.created_at:%Y-%m-%d %H:%M} UTC" if proof else "never"
@@ -240,3 +243,7 @@ def auth_list(as_json: bool) -> None:
     for row in rows:
         ends = f"{row['days_left']} days left" if row["expires_on"] else "no expiry date given"
         click.echo(f"{row['name']:<32} {row['tenant']:<38} {row['credential']:<12} {ends:<22} used by {row['used_by']}")
+
+
+# Further commands, in a file of their own; importing it is what adds them.
+from . import cli_alerts  # noqa: E402, F401

@@ -9,16 +9,16 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from . import services, setups
 from .access import Access
+from .alert_channels import OnAlert
 from .alerting import Alerting
 from .current import Current
 from .database import Database
@@ -65,7 +65,15 @@ class _Found:
 class Engine:
     """Everything behind `Mail` for one application. Safe to use from several threads, and after `fork`."""
 
-    def __init__(self, app: Flask, settings: Settings, mail_state: Any, db: Any, access: Access) -> None:
+    def __init__(
+        self,
+        app: Flask,
+        settings: Settings,
+        mail_state: Any,
+        db: Any,
+        access: Access,
+        on_alert: Sequence[OnAlert] = (),
+    ) -> None:
         self.app = app
         self.settings = settings
         self.mail_state = mail_state
@@ -77,7 +85,9 @@ class Engine:
         shared = StoredTokens(self.database, lambda: self.vault)
         self.environment = replace(services.Environment.of(settings), token_store=shared)
         self._vault: Vault | None = None
-        self._alerting = Alerting(app.name, self.database, settings.alert_pause_s, self.current)
+        self.alerting = Alerting(
+            app.name, self.database, settings, self.current, on_alert, lambda: bool(mail_state.suppress)
+        )
         self._forget()
         if settings.setup is not None:
             self._check_configured(settings.setup, settings.setup_key)
@@ -283,8 +293,8 @@ class Engine:
                 "elapsed_s": round(receipt.elapsed_s, 3),
             },
         )
-        if current.has_incident:
-            self._quietly(lambda session: alerts.recover(session, current.connection))
+        if current.has_incident or self.alerting.remembers(current.connection):
+            self.alerting.recovered(current.connection)
             self.look_soon()
         notify(email_dispatched, self.app, message=message)
         notify(message_accepted, self.app, message=message, receipt=receipt)
@@ -369,10 +379,7 @@ class Engine:
 
     def _tell_quietly(self, outcome: Receipt | OutmailError, current: Current) -> None:
         if isinstance(outcome, OutmailError):
-            try:
-                self._alerting.tell(outcome, current)
-            except (OutmailError, SQLAlchemyError) as exc:
-                logger.error("the failure could not be recorded", extra={"error": type(exc).__name__})
+            self.alerting.tell(outcome, current)
 
     # -- failures ----------------------------------------------------------------------------------------------------
 
@@ -387,23 +394,9 @@ class Engine:
                 "request_id": getattr(error, "request_id", ""),
             },
         )
-        try:
-            self._alerting.tell(error, current)
-            self.look_soon()
-        except (OutmailError, SQLAlchemyError) as exc:
-            # The caller is told of the first failure in any case; a second one must not take its place.
-            logger.error("the failure could not be recorded", extra={"error": type(exc).__name__})
+        self.alerting.tell(error, current)
+        self.look_soon()
         notify(message_failed, self.app, message=message, error=error, connection=current.connection)
-
-    def _quietly(self, work: Callable[[Session], None]) -> None:
-        """Bookkeeping after the fact: when it fails it is logged, and what happened to the message stands."""
-        try:
-            with self.database.session() as session:
-                work(session)
-                session.commit()
-        except (OutmailError, SQLAlchemyError) as exc:
-            # Not the exception itself: a database's text quotes the values of the statement.
-            logger.error("bookkeeping failed", extra={"error": type(exc).__name__})
 
 
 def _deliver(transport: Transport, envelope: Envelope) -> Receipt:

@@ -25,6 +25,7 @@ from .signals import email_dispatched
 from .templating import message_from_template
 
 if TYPE_CHECKING:
+    from .alert_channels import OnAlert
     from .diagnosis.steps import Step
     from .engine import Engine
 
@@ -176,6 +177,7 @@ class Mail(Sending):
         self.app = app
         self._access = Access()
         self._previews = Previews()
+        self._on_alert: list[OnAlert] = []
         self.state: State | None = self.init_app(app, db) if app is not None else None
 
     def init_app(self, app: Flask, db: Any = None) -> State:
@@ -200,7 +202,7 @@ class Mail(Sending):
         settings = Settings.from_config(app.config)
         state = self.init_mail(app.config, app.debug, app.testing)
         db = db if db is not None else app.extensions.get("sqlalchemy")
-        engine = Engine(app, settings, state, db, self._access)
+        engine = Engine(app, settings, state, db, self._access, self._on_alert)
         engine.previews = self._previews
         if engine.database:
             models.attach(engine.database.db.metadata)
@@ -228,6 +230,15 @@ class Mail(Sending):
     def preview(self, name: str) -> Callable[[F], F]:
         """Decorator: the function returns a message with sample data, shown at `<prefix>/previews/` in debug."""
         return self._previews.register(name)
+
+    def on_alert(self, function: F) -> F:
+        """Decorator: the function is called with each alert, a `Notice`; a way to tell people that is not mail.
+
+        It counts as told unless the function raises or returns False. Called where the failure was met: in the
+        request, the worker or the command. May be used for several functions.
+        """
+        self._on_alert.append(function)
+        return function
 
     def diagnose(self, via: str = PRIMARY, *, test_message_to: str = "") -> Iterator[Step]:
         """Tests the setup in force, step by step, as the page does. Touches the network.

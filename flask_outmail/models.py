@@ -246,13 +246,15 @@ class Attempt(Base):
 
 
 class Incident(Base):
-    """Failures with one cause on one connection, counted together, with one alert.
+    """One cause of trouble, counted and told as one, from when it was first met until it is over.
 
-    `alert` says what became of the alert: "mailed", or "kept" (shown on the pages until somebody dismisses it).
+    `kind` is one of `outbox.alerts.KINDS`; `about` names what it is about when that is no connection (a credential).
+    `alert` says what became of its alert: "" not told yet, "kept" nobody could be told (shown on the pages),
+    "partly" told, but not by mail, "told" by a channel other than mail, "mailed".
     """
 
     __tablename__ = "outmail_incidents"
-    __table_args__ = (Index(None, "connection", "code", "closed_at"),)
+    __table_args__ = (Index(None, "connection", "code", "closed_at"), Index(None, "open_key", unique=True))
 
     id: Mapped[int] = mapped_column(primary_key=True)
     connection: Mapped[str] = mapped_column(String(64))
@@ -264,9 +266,27 @@ class Incident(Base):
     last_at: Mapped[datetime] = mapped_column(default=utc_now)
     count: Mapped[int] = mapped_column(Integer, default=1)
     alert: Mapped[str] = mapped_column(String(16), default="")
+    #: When somebody was told last, or one process set out to tell: what decides between two that want to.
     alerted_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
     closed_by: Mapped[str] = mapped_column(String(200), default="")
+    kind: Mapped[str] = mapped_column(String(16), default="failing", server_default="failing")
+    about: Mapped[str] = mapped_column(String(200), default="", server_default="")
+    #: A hash of what it is about while it is open, NULL afterwards: so that no two can be open for one cause.
+    open_key: Mapped[str | None] = mapped_column(String(64))
+    #: The remedy as it was when the cause was met, for the error itself is not kept.
+    remedy: Mapped[Any] = mapped_column(JSON, nullable=True)
+    #: What each channel said to the last notice: name -> {"outcome", "words"}.
+    channels: Mapped[Any] = mapped_column(JSON, nullable=True)
+    tried_at: Mapped[datetime | None]
+    #: For what happens in steps (days until a credential ends): the last step that was told.
+    level: Mapped[int | None] = mapped_column(Integer)
+    #: How often it came back soon after it was over.
+    flaps: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    #: When the notice of recovery is due; NULL when none is.
+    recovery_at: Mapped[datetime | None]
+    acknowledged_at: Mapped[datetime | None]
+    acknowledged_by: Mapped[str] = mapped_column(String(200), default="", server_default="")
 
 
 for _table in Base.metadata.tables.values():

@@ -122,26 +122,29 @@ class Trial:
                     connection=self.connection,
                 )
                 active = setups.active(session, self.connection)
-                if self.passed and active is not None:
-                    self._verify(active)
+                in_force = self.passed and active is not None and self._verify(active)
                 session.commit()
                 self.proof_id = proof.id
         except OutmailError:
             # The test itself went as it went; only saving by this proof is not possible.
             self.proof_id = ""
+            in_force = False
         if self.passed:
             engine.look_again()
+        if in_force:
+            engine.alerting.recovered(self.connection)
 
-    def _verify(self, active: Setup) -> None:
-        """A test that passed for exactly the values in force lets the mail flow."""
+    def _verify(self, active: Setup) -> bool:
+        """A test that passed for exactly the values in force lets the mail flow; returns whether it was those."""
         vault = self.engine.vault
         try:
             same = setups.values_of(active, vault).canonical() == self.values.canonical()
         except SecretUnreadable:
             # What is in force cannot be read any more. The test that mends it must count all the same.
-            return
+            return False
         if same:
             setups.mark_verified(active, self.values, vault, by=self.by)
+        return same
 
 
 def count_test(engine: Engine) -> None:

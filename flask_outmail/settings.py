@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from .dsn import setup_of
 from .errors import ConfigurationError
@@ -86,6 +87,19 @@ KEYS: tuple[Key, ...] = (
     Key("OUTMAIL_TEST_VALID_SECONDS", "int", 3600, "How long a passed test counts when its values are saved."),
     Key("OUTMAIL_TESTS_PER_MINUTE", "int", 10, "How many setup tests one process runs in a minute."),
     Key("OUTMAIL_ALERT_PAUSE_SECONDS", "int", 3600, "Shortest time between two alerts about the same cause."),
+    Key(
+        "OUTMAIL_ALERT_GRACE_SECONDS", "int", 120, "How long a failure that is tried again may last before it is told."
+    ),
+    Key("OUTMAIL_ALERT_REPEATS", "int", 10, "How many messages refused for one fault of their own make an alert."),
+    Key("OUTMAIL_ALERT_QUEUE_MINUTES", "int", 15, "How long mail may wait, or be held, before it is told."),
+    Key(
+        "OUTMAIL_ALERT_WORKER_SECONDS", "int", 180, "How long mail may wait without a living worker before it is told."
+    ),
+    Key("OUTMAIL_ALERT_WEBHOOK_URL", "str", None, "Where alerts are posted too: https, or http on this machine."),
+    Key("OUTMAIL_ALERT_WEBHOOK_KIND", "str", "json", "What the webhook understands: json, slack or teams."),
+    Key("OUTMAIL_ALERT_WEBHOOK_SECRET", "str", None, "Signs what is posted to the webhook (HMAC-SHA256)."),
+    Key("OUTMAIL_ALERT_WEBHOOK_TIMEOUT_SECONDS", "float", 5.0, "Longest wait for one answer of the webhook."),
+    Key("OUTMAIL_HEALTH_TOKEN", "str", None, "Lets a monitor read health.json: `Authorization: Bearer …`."),
     Key("MAIL_SERVER", "str", "127.0.0.1", "SMTP host, as in Flask-Mail."),
     Key("MAIL_PORT", "int", 25, "SMTP port."),
     Key("MAIL_USE_TLS", "bool", False, "STARTTLS, with the certificate verified."),
@@ -245,6 +259,16 @@ class Settings:
     test_valid_s: int = 3600
     tests_per_minute: int = 10
     alert_pause_s: int = 3600
+    alert_grace_s: int = 120
+    alert_repeats: int = 10
+    alert_queue_minutes: int = 15
+    alert_worker_s: int = 180
+    #: The address of a Slack or Teams webhook is a secret: whoever knows it may post there.
+    alert_webhook_url: str = field(default="", repr=False)
+    alert_webhook_kind: str = "json"
+    alert_webhook_secret: str = field(default="", repr=False)
+    alert_webhook_timeout_s: float = 5.0
+    health_token: str = field(default="", repr=False)
     setup: SetupValues | None = None
     setup_key: str = ""
     fallback: SetupValues | None = None
@@ -309,6 +333,15 @@ class Settings:
             test_valid_s=_count(config, "OUTMAIL_TEST_VALID_SECONDS"),
             tests_per_minute=_count(config, "OUTMAIL_TESTS_PER_MINUTE"),
             alert_pause_s=_count(config, "OUTMAIL_ALERT_PAUSE_SECONDS"),
+            alert_grace_s=_count(config, "OUTMAIL_ALERT_GRACE_SECONDS"),
+            alert_repeats=_count(config, "OUTMAIL_ALERT_REPEATS"),
+            alert_queue_minutes=_count(config, "OUTMAIL_ALERT_QUEUE_MINUTES"),
+            alert_worker_s=_count(config, "OUTMAIL_ALERT_WORKER_SECONDS"),
+            alert_webhook_url=_webhook_url(config.get("OUTMAIL_ALERT_WEBHOOK_URL")),
+            alert_webhook_kind=_webhook_kind(config),
+            alert_webhook_secret=_one_line(config, "OUTMAIL_ALERT_WEBHOOK_SECRET"),
+            alert_webhook_timeout_s=_positive(config, "OUTMAIL_ALERT_WEBHOOK_TIMEOUT_SECONDS"),
+            health_token=_health_token(config),
             setup=setup_from_mapping(setup, "OUTMAIL_SETUP") if setup is not None else None,
             setup_key="OUTMAIL_SETUP" if setup is not None else "",
             fallback=_flask_mail_setup(config),
@@ -334,6 +367,50 @@ def _dkim_key(config: Mapping[str, Any]) -> DkimKey | None:
         return DkimKey(domain, selector, Path(path).read_text("ascii"))
     except (OSError, ValueError):
         raise ConfigurationError("OUTMAIL_DKIM_KEY_FILE: the file cannot be read", code="config_invalid") from None
+
+
+WEBHOOK_KINDS = ("json", "slack", "teams")
+HEALTH_TOKEN_MIN_CHARS = 16
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+def _webhook_url(value: Any) -> str:
+    # The value never stands in the error: the address is what lets one post.
+    if value in (None, ""):
+        return ""
+    where = urlsplit(str(value))
+    if not where.hostname or not str(value).isprintable() or " " in str(value):
+        raise ConfigurationError("OUTMAIL_ALERT_WEBHOOK_URL must be a URL", code="config_invalid")
+    if where.scheme != "https" and not (where.scheme == "http" and where.hostname in _LOOPBACK):
+        raise ConfigurationError(
+            "OUTMAIL_ALERT_WEBHOOK_URL must begin with https:// (http:// only for this machine)", code="config_invalid"
+        )
+    return str(value)
+
+
+def _webhook_kind(config: Mapping[str, Any]) -> str:
+    kind = _text(config, "OUTMAIL_ALERT_WEBHOOK_KIND")
+    if kind not in WEBHOOK_KINDS:
+        raise ConfigurationError(
+            f"OUTMAIL_ALERT_WEBHOOK_KIND must be one of {', '.join(WEBHOOK_KINDS)}", code="config_invalid"
+        )
+    return kind
+
+
+def _one_line(config: Mapping[str, Any], key: str) -> str:
+    value = str(config.get(key) or "")
+    if not value.isprintable():
+        raise ConfigurationError(f"{key} holds a line break or control character", code="config_invalid")
+    return value
+
+
+def _health_token(config: Mapping[str, Any]) -> str:
+    token = _one_line(config, "OUTMAIL_HEALTH_TOKEN")
+    if token and len(token) < HEALTH_TOKEN_MIN_CHARS:
+        raise ConfigurationError(
+            f"OUTMAIL_HEALTH_TOKEN must have {HEALTH_TOKEN_MIN_CHARS} characters or more", code="config_invalid"
+        )
+    return token
 
 
 def _check_authorities(ca_file: str) -> None:

@@ -40,8 +40,9 @@ from .catalogue_message import MESSAGE
 from .catalogue_network import NETWORK
 from .catalogue_smtp_account import SMTP_ACCOUNT
 from .catalogue_smtp_message import SMTP_MESSAGE
+from .catalogue_watch import WATCH
 
-__all__ = ["CATALOGUE", "WHO_LABELS", "Entry", "Remedy", "Who", "remedy_for"]
+__all__ = ["CATALOGUE", "WHO_LABELS", "Entry", "Remedy", "Who", "is_listed", "remedy_for"]
 
 CATALOGUE: tuple[Entry, ...] = (
     *LOCAL,
@@ -53,6 +54,7 @@ CATALOGUE: tuple[Entry, ...] = (
     *SMTP_ACCOUNT,
     *SMTP_MESSAGE,
     *DOMAIN,
+    *WATCH,
 )
 
 # By the kind of error, for codes that no entry knows. The nearest class wins.
@@ -97,6 +99,11 @@ def remedy_for(error: OutmailError) -> Remedy:
         if entry.answers(error):
             return replace(entry.remedy, code=error.code)
     return _unlisted(error)
+
+
+def is_listed(error: OutmailError) -> bool:
+    """Whether the catalogue knows the error; the remedy of one it does not know quotes the other side's words."""
+    return any(entry.answers(error) for entry in CATALOGUE)
 
 
 def _unlisted(error: OutmailError) -> Remedy:

@@ -1,122 +1,446 @@
-"""Failure alerts: failures with one cause are one incident, and an incident is told once, not once a message.
+"""Incidents: one row for one cause, however many messages meet it, from the first until it is over.
 
-An alert is a mail about mail, so it holds no body and no secret, never causes another alert, and where it cannot be
-sent by a way that works it is kept and shown on every page.
+Several processes may meet the same cause at once, and each of them may be the one to tell. Everything that must
+happen once is therefore decided by the database: a unique key lets one row be open for a cause, and whoever's UPDATE
+finds the row still untold is the one who tells. Every function takes the present moment as `now` (aware UTC).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from ..diagnosis.remedies import Remedy, remedy_for
-from ..errors import DeliveryError, OutmailError
-from ..message import Message
-from ..models import Incident, utc_now
+from ..diagnosis.remedies import Remedy, is_listed, remedy_for
+from ..errors import DeliveryError, InvalidMessage, OutmailError, SenderRefused, UnsupportedFeature
+from ..models import Delivery, Incident, utc_now
+from . import store
 
-MAILED, KEPT = "mailed", "kept"
+FAILING, MESSAGE, CREDENTIAL, QUEUE, WORKER, HELD = "failing", "message", "credential", "queue", "worker", "held"
+
+#: Each kind in a sentence that says what is the matter; `{about}` is the connection or the credential.
+KINDS: Mapping[str, str] = {
+    FAILING: "Mail over the connection “{about}” is not being accepted.",
+    MESSAGE: "Messages over the connection “{about}” are refused for a fault of their own.",
+    CREDENTIAL: "The credential “{about}” comes to its end.",
+    QUEUE: "Mail over the connection “{about}” has been waiting too long.",
+    WORKER: "Mail waits, and no worker is running.",
+    HELD: "Mail over the connection “{about}” is held.",
+}
+
+KEPT, PARTLY, TOLD, MAILED = "kept", "partly", "told", "mailed"
+
+#: How long until an alert that nobody took is tried again, and how long one process may take to tell.
+RETRY = timedelta(minutes=5)
+#: A recovered cause that nobody could be told of for so long is of no interest any more.
+RECOVERY_VALID = timedelta(days=1)
+#: Messages at fault themselves are over when none came for so long.
+QUIET = timedelta(days=1)
+
+_ADDRESS = re.compile(r"[^\s<>\"'(),;:\[\]]+@[^\s<>\"'(),;:\[\]]+")
 
 
-def note(session: Session, connection: str, error: OutmailError, *, pause_s: float) -> tuple[Incident, bool]:
-    """Counts a failure; returns its incident, and whether somebody is to be told now. Flushes; the caller commits."""
-    now = utc_now()
-    code = (error.code or type(error).__name__)[:64]
-    incident = session.scalars(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """What an incident is about. Two failures with the same kind, connection, code and `about` have one cause."""
+
+    kind: str
+    connection: str
+    code: str
+    about: str = ""
+    fault: str = "connection"
+    reason: str = ""
+    request_id: str = ""
+    remedy: Remedy = field(compare=False)
+
+    @classmethod
+    def of(cls, error: OutmailError, connection: str) -> Cause:
+        """The cause of a failed hand-over. Holds none of the addresses that the error may quote."""
+        code = (error.code or type(error).__name__)[:64]
+        # A From address that is refused is nearly always the setup's own, and a person must mend it there.
+        message = isinstance(error, (InvalidMessage, UnsupportedFeature)) or (
+            isinstance(error, DeliveryError) and error.fault == "message" and not isinstance(error, SenderRefused)
+        )
+        return cls(
+            kind=MESSAGE if message else FAILING,
+            connection=connection,
+            code=code,
+            fault=error.fault if isinstance(error, DeliveryError) else "message" if message else "connection",
+            reason=scrubbed(str(error))[:500],
+            request_id=str(getattr(error, "request_id", ""))[:255],
+            remedy=safe_remedy(error),
+        )
+
+    @property
+    def key(self) -> str:
+        # MySQL compares text without regard to case and limits the length of a unique key; a hash has neither trouble.
+        text = "\x00".join((self.kind, self.connection, self.about, self.code))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def scrubbed(text: str) -> str:
+    """The text without email addresses: what servers say quotes the recipient's."""
+    return _ADDRESS.sub("‹address›", text)
+
+
+def safe_remedy(error: OutmailError) -> Remedy:
+    """The remedy without the other side's own words, which may quote addresses or the subject."""
+    remedy = remedy_for(error)
+    if is_listed(error):
+        return remedy
+    return Remedy(
+        code=remedy.code,
+        title=remedy.title,
+        meaning="What the other side said stands on the alerts page.",
+        steps=tuple(scrubbed(step) for step in remedy.steps),
+        who=remedy.who,
+    )
+
+
+# -- opening, counting, closing --------------------------------------------------------------------------------------
+
+
+def note(session: Session, cause: Cause, *, now: datetime, pause: timedelta, since: datetime | None = None) -> Incident:
+    """Counts one more for a cause, opening its incident if none is open. Commits.
+
+    `since` is when a cause that is watched began, if that was before `now`.
+
+    A cause that comes back within `pause` after it was over is the same incident again: a setup that works every
+    other minute is one trouble and not thirty.
+    """
+    while True:
+        known = session.execute(
+            update(Incident)
+            .where(Incident.open_key == cause.key)
+            .values(count=Incident.count + 1, **_seen(cause, now))
+            .execution_options(synchronize_session=False)
+        )
+        if _rows(known) or _reopen(session, cause, now, pause):
+            session.commit()
+        else:
+            session.add(_new(cause, now, since or now))
+            try:
+                session.commit()
+            except IntegrityError:
+                session.rollback()  # another process opened it between the two statements
+                continue
+        if found := _read(session, select(Incident).where(Incident.open_key == cause.key)):
+            return found[0]
+        # Closed by another process just now: what happened to us happened after that, so it opens again.
+
+
+def _new(cause: Cause, now: datetime, since: datetime) -> Incident:
+    return Incident(
+        connection=cause.connection,
+        code=cause.code,
+        fault=cause.fault,
+        kind=cause.kind,
+        about=cause.about,
+        open_key=cause.key,
+        remedy=asdict(cause.remedy),
+        opened_at=since,
+        **_seen(cause, now),
+    )
+
+
+def _seen(cause: Cause, now: datetime) -> dict[str, Any]:
+    return {"last_at": now, "reason": cause.reason, "request_id": cause.request_id}
+
+
+def _reopen(session: Session, cause: Cause, now: datetime, pause: timedelta) -> bool:
+    last = session.scalars(
         select(Incident)
-        .where(Incident.connection == connection, Incident.code == code, Incident.closed_at.is_(None))
+        .where(
+            Incident.kind == cause.kind,
+            Incident.connection == cause.connection,
+            Incident.code == cause.code,
+            Incident.about == cause.about,
+            Incident.closed_by == "recovered",
+            Incident.closed_at > now - pause,
+        )
+        .order_by(Incident.id.desc())
         .limit(1)
     ).first()
-    if incident is None:
-        fault = error.fault if isinstance(error, DeliveryError) else "message"
-        incident = Incident(connection=connection, code=code, fault=fault, opened_at=now, last_at=now, count=1)
-        session.add(incident)
-        tell = True
-    else:
-        incident.count += 1
-        incident.last_at = now
-        tell = incident.alerted_at is None or now - incident.alerted_at >= timedelta(seconds=pause_s)
-    incident.reason = str(error)[:500]
-    incident.request_id = str(getattr(error, "request_id", ""))[:255]
-    if tell:
-        # Set before the mail is tried: of two processes that fail together, the second finds it told.
-        incident.alerted_at = now
-        incident.alert = KEPT
-    session.flush()
-    return incident, tell
+    if last is None:
+        return False
+    values: dict[str, Any] = {"closed_at": None, "closed_by": "", "open_key": cause.key, "recovery_at": None}
+    if last.recovery_at is None and last.flaps == 0:
+        # It was told that all is well again, so that must be taken back once. After that, the reminders do.
+        values["alerted_at"] = values["level"] = None
+    try:
+        won = session.execute(
+            update(Incident)
+            .where(Incident.id == last.id, Incident.closed_at.is_not(None))
+            .values(count=Incident.count + 1, flaps=Incident.flaps + 1, **values, **_seen(cause, now))
+            .execution_options(synchronize_session=False)
+        )
+    except IntegrityError:
+        session.rollback()
+        return False
+    return _rows(won) == 1
+
+
+def touch(session: Session, incident_id: int, *, now: datetime, count: int) -> None:
+    """Notes that a cause which is watched, not met, still lasts; `count` is how many messages it concerns. Commits."""
+    session.execute(
+        update(Incident)
+        .where(Incident.id == incident_id, Incident.closed_at.is_(None))
+        .values(last_at=now, count=count)
+        .execution_options(synchronize_session=False)
+    )
+    session.commit()
+
+
+def close(
+    session: Session, *conditions: ColumnElement[bool], now: datetime, pause: timedelta, settle: timedelta = timedelta()
+) -> list[Incident]:
+    """Closes the open incidents that fulfil the conditions, as recovered; returns those this call closed. Commits.
+
+    Where an alert was due before, the notice of recovery becomes due: after `settle`, or, for a cause that comes and
+    goes, once it has stayed away for `pause`.
+    """
+    closed = []
+    for row in _read(session, select(Incident).where(Incident.closed_at.is_(None), *conditions)):
+        due = now + (pause if row.flaps else settle)
+        won = session.execute(
+            update(Incident)
+            .where(Incident.id == row.id, Incident.closed_at.is_(None))
+            .values(
+                closed_at=now,
+                closed_by="recovered",
+                open_key=None,
+                # Asked of the database: another process may be telling of it at this moment.
+                recovery_at=case((Incident.alert != "", due)),
+            )
+            .execution_options(synchronize_session=False)
+        )
+        if _rows(won):
+            closed.append(row)
+    session.commit()
+    return closed
+
+
+def recover(
+    session: Session, connection: str, *, now: datetime, pause: timedelta, settle: timedelta = timedelta()
+) -> list[Incident]:
+    """Closes what a message that was accepted has disproved. Commits."""
+    mine = (Incident.connection == connection, Incident.kind == FAILING)
+    return close(session, *mine, now=now, pause=pause, settle=settle)
+
+
+def dismiss(session: Session, incident: Incident, *, by: str, now: datetime | None = None) -> None:
+    """Closes an incident by hand, without a notice of recovery. The caller commits."""
+    incident.closed_at, incident.closed_by, incident.open_key = now or utc_now(), by or "a person", None
+
+
+def acknowledge(session: Session, incident: Incident, *, by: str, now: datetime | None = None) -> None:
+    """Notes that somebody knows of it: no reminder any more, and the notice of recovery when it is over."""
+    incident.acknowledged_at, incident.acknowledged_by = now or utc_now(), by or "a person"
+
+
+# -- who tells --------------------------------------------------------------------------------------------------------
+
+
+def _claim(session: Session, incident_id: int, *conditions: ColumnElement[bool], **values: Any) -> bool:
+    won = session.execute(
+        update(Incident)
+        .where(Incident.id == incident_id, *conditions)
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+    session.commit()
+    return _rows(won) == 1
+
+
+def claim_alert(session: Session, incident_id: int, *, now: datetime, pause: timedelta, grace: timedelta) -> bool:
+    """Whether the caller is the one to tell of an open incident now: the first time, or as a reminder. Commits.
+
+    Until the caller has recorded what came of it the alert counts as kept, so one whose process dies is not lost.
+    """
+    return _claim(
+        session,
+        incident_id,
+        Incident.closed_at.is_(None),
+        Incident.acknowledged_at.is_(None),
+        or_(
+            and_(Incident.alerted_at.is_(None), Incident.opened_at <= now - grace),
+            Incident.alerted_at <= now - pause,
+        ),
+        alerted_at=now,
+        tried_at=now,
+        alert=KEPT,
+    )
+
+
+def claim_level(session: Session, incident_id: int, level: int, *, now: datetime) -> bool:
+    """Whether the caller is the one to tell that a step (a lower level) is reached. Commits."""
+    return _claim(
+        session,
+        incident_id,
+        Incident.closed_at.is_(None),
+        or_(Incident.level.is_(None), Incident.level > level),
+        level=level,
+        alerted_at=now,
+        tried_at=now,
+        alert=KEPT,
+        acknowledged_at=None,
+    )
+
+
+def claim_retry(session: Session, incident_id: int, *, now: datetime) -> bool:
+    """Whether the caller is the one to try again what some channel did not take. Commits."""
+    return _claim(
+        session,
+        incident_id,
+        Incident.closed_at.is_(None),
+        Incident.acknowledged_at.is_(None),
+        Incident.alert.in_((KEPT, PARTLY)),
+        Incident.tried_at <= now - RETRY,
+        tried_at=now,
+    )
+
+
+def claim_recovery(session: Session, incident_id: int, *, now: datetime) -> bool:
+    """Whether the caller is the one to tell that an incident is over. Commits."""
+    return _claim(
+        session,
+        incident_id,
+        Incident.closed_at.is_not(None),
+        Incident.recovery_at <= now,
+        recovery_at=now + RETRY,
+    )
+
+
+def record(session: Session, incident_id: int, *, alert: str, channels: Mapping[str, Any]) -> None:
+    """What came of telling. Commits."""
+    _claim(session, incident_id, alert=alert, channels=dict(channels))
+
+
+def recovery_told(session: Session, incident_id: int) -> None:
+    """The notice of recovery has reached somebody. Commits."""
+    _claim(session, incident_id, Incident.closed_at.is_not(None), recovery_at=None)
+
+
+# -- what there is to do ----------------------------------------------------------------------------------------------
+
+
+def due_alerts(session: Session, *, now: datetime, pause: timedelta, grace: timedelta) -> Sequence[Incident]:
+    """Open incidents that are to be told now: never told and old enough, or still going on after the pause."""
+    first = and_(Incident.alerted_at.is_(None), Incident.opened_at <= now - grace)
+    again = and_(Incident.alerted_at <= now - pause, Incident.last_at > Incident.alerted_at)
+    return _read(
+        session,
+        select(Incident).where(
+            Incident.closed_at.is_(None),
+            Incident.acknowledged_at.is_(None),
+            Incident.kind.not_in((MESSAGE, CREDENTIAL)),
+            or_(first, again),
+        ),
+    )
+
+
+def due_retries(session: Session, *, now: datetime) -> Sequence[Incident]:
+    """Open incidents whose alert some channel did not take, and that were last tried a while ago."""
+    return _read(
+        session,
+        select(Incident).where(
+            Incident.closed_at.is_(None),
+            Incident.acknowledged_at.is_(None),
+            Incident.alert.in_((KEPT, PARTLY)),
+            Incident.tried_at <= now - RETRY,
+        ),
+    )
+
+
+def due_recoveries(session: Session, *, now: datetime) -> Sequence[Incident]:
+    """Closed incidents whose notice of recovery is due; those it is too late for are forgotten. Commits."""
+    session.execute(
+        update(Incident)
+        .where(Incident.recovery_at.is_not(None), Incident.closed_at < now - RECOVERY_VALID)
+        .values(recovery_at=None)
+        .execution_options(synchronize_session=False)
+    )
+    session.commit()
+    return _read(session, select(Incident).where(Incident.recovery_at <= now))
+
+
+def close_quiet(session: Session, *, now: datetime) -> None:
+    """Closes incidents of single messages once none has come for a day. Nobody is told. Commits."""
+    session.execute(
+        update(Incident)
+        .where(Incident.closed_at.is_(None), Incident.kind == MESSAGE, Incident.last_at < now - QUIET)
+        .values(closed_at=now, closed_by="quiet for a day", open_key=None)
+        .execution_options(synchronize_session=False)
+    )
+    session.commit()
+
+
+# -- looking ----------------------------------------------------------------------------------------------------------
 
 
 def has_open(session: Session, connection: str) -> bool:
-    """Whether an incident of the connection itself is open (those of single messages do not count)."""
-    return bool(
-        session.scalar(
-            select(
-                exists().where(
-                    Incident.connection == connection, Incident.fault != "message", Incident.closed_at.is_(None)
-                )
-            )
-        )
-    )
+    """Whether a failure of the connection itself is open (those of single messages do not count)."""
+    mine = (Incident.connection == connection, Incident.kind == FAILING, Incident.closed_at.is_(None))
+    return bool(session.scalar(select(exists().where(*mine))))
 
 
-def recover(session: Session, connection: str) -> None:
-    """Closes what a message that was accepted has disproved. The caller commits."""
-    session.execute(
-        update(Incident)
-        .where(Incident.connection == connection, Incident.fault != "message", Incident.closed_at.is_(None))
-        .values(closed_at=utc_now(), closed_by="recovered")
-        .execution_options(synchronize_session=False)
-    )
+def failing_connections(session: Session) -> set[str]:
+    """The connections that have a failure open."""
+    query = select(Incident.connection).where(Incident.kind == FAILING, Incident.closed_at.is_(None))
+    return set(session.scalars(query.distinct()))
 
 
 def open_incidents(session: Session, *, limit: int = 50) -> Sequence[Incident]:
     """Incidents nobody has closed, newest first."""
-    return session.scalars(
-        select(Incident).where(Incident.closed_at.is_(None)).order_by(Incident.last_at.desc()).limit(limit)
-    ).all()
+    return _read(
+        session, select(Incident).where(Incident.closed_at.is_(None)).order_by(Incident.last_at.desc()).limit(limit)
+    )
 
 
 def recent_incidents(session: Session, *, limit: int = 50) -> Sequence[Incident]:
     """Closed and open ones, newest first."""
-    return session.scalars(select(Incident).order_by(Incident.id.desc()).limit(limit)).all()
+    return _read(session, select(Incident).order_by(Incident.id.desc()).limit(limit))
 
 
-def dismiss(session: Session, incident: Incident, *, by: str) -> None:
-    """Closes an incident by hand. The caller commits."""
-    incident.closed_at, incident.closed_by = utc_now(), by
+def accepted_since(session: Session, connection: str, moment: datetime) -> int:
+    """How many messages that were in the outbox before `moment` have been accepted after it."""
+    return int(
+        session.scalar(
+            select(func.count(Delivery.id)).where(
+                Delivery.connection == connection,
+                Delivery.state == store.ACCEPTED,
+                Delivery.created_at <= moment,
+                Delivery.updated_at >= moment,
+            )
+        )
+        or 0
+    )
 
 
 def remedy_of(incident: Incident) -> Remedy:
-    """What to do about an incident, from what was recorded of it."""
+    """What to do about an incident, as it was recorded."""
+    kept = incident.remedy
+    if isinstance(kept, Mapping):
+        return Remedy(**{**kept, "steps": tuple(kept["steps"])})
     return remedy_for(OutmailError(incident.reason, code=incident.code, detail=incident.reason))
 
 
-def alert_message(
-    *, to: str, application: str, connection: str, error: OutmailError, count: int, page: str = ""
-) -> Message:
-    """The mail that tells of a failure: what, since when, what to do, who can do it."""
-    remedy = remedy_for(error)
-    request_id = str(getattr(error, "request_id", ""))
-    steps = [f"  {number}. {step}" for number, step in enumerate(remedy.steps, 1)]
-    lines = [
-        f"{application} could not send mail over the connection “{connection}”.",
-        "",
-        remedy.title,
-        remedy.meaning,
-        "",
-        *(["What to do:", *steps, ""] if steps else []),
-        f"Messages affected so far: {count}",
-        f"Time: {utc_now():%Y-%m-%d %H:%M} UTC",
-        f"Code: {error.code or type(error).__name__}",
-        *([f"Request id: {request_id}"] if request_id else []),
-        *(["", f"Details: {page}"] if page else []),
-    ]
-    return Message(
-        subject=f"[{application}] Mail is not being sent: {remedy.title}",
-        recipients=[to],
-        body="\n".join(lines) + "\n",
-        # So that no robot answers, and no mail programme sends "I am on holiday" (RFC 3834).
-        extra_headers={"Auto-Submitted": "auto-generated"},
-    )
+def about(incident: Incident) -> str:
+    """The sentence that says what is the matter."""
+    return KINDS.get(incident.kind, KINDS[FAILING]).format(about=incident.about or incident.connection)
+
+
+def _read(session: Session, query: Select[Any]) -> Sequence[Incident]:
+    # As they are now: the UPDATEs here pass by what the session has read before.
+    return session.scalars(query.execution_options(populate_existing=True)).all()
+
+
+def _rows(result: Any) -> int:
+    return int(result.rowcount)

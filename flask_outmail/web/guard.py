@@ -14,9 +14,11 @@ from ..diagnosis.remedies import WHO_LABELS, remedy_for
 from ..errors import ConfigurationError, OutmailError
 from ..models import Incident
 from ..outbox import alerts
+from ..outbox.notices import duration
 from ..settings import Settings
 from .blueprint import engine, helpers, pages
 from .forms import CsrfRefused
+from .health import bears_token
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,9 @@ def let_in() -> ResponseReturnValue | None:
     """Nobody enters until the application has said who may."""
     if request.endpoint == f"{pages.name}.static":
         return None
+    if request.endpoint == f"{pages.name}.health_json" and request.headers.get("Authorization"):
+        # A monitor has no session. It shows its token, or is turned away without the way to the log-in page.
+        return None if bears_token() else _not_the_token()
     access = engine().access
     if not access.is_named:
         logger.error(
@@ -66,6 +71,10 @@ def _refusal(verdict: Any) -> ResponseReturnValue | None:
     except TypeError:
         logger.error("@mail.access_control must return True, False or a response; the page was refused")
         return _forbidden()
+
+
+def _not_the_token() -> ResponseReturnValue:
+    return {"status": "unauthorized"}, 401, {"WWW-Authenticate": "Bearer"}
 
 
 def _forbidden() -> ResponseReturnValue:
@@ -97,17 +106,24 @@ def add_context() -> dict[str, Any]:
         "who_labels": WHO_LABELS,
         "kept_incidents": kept_incidents,
         "remedy_of": alerts.remedy_of,
+        "remedy_of_code": lambda code: remedy_for(OutmailError("", code=code)),
+        "incident_about": alerts.about,
+        "outmail_pause": duration(settings.alert_pause_s),
     }
 
 
 def kept_incidents() -> list[Incident]:
-    """Open incidents whose alert no mail could carry; none when the database does not answer."""
+    """Open incidents that nobody could be told of; none when the database does not answer."""
     found = engine()
     try:
         if not found.database:
             return []
         with found.database.session() as session:
-            return [one for one in alerts.open_incidents(session) if one.alert == alerts.KEPT]
+            return [
+                one
+                for one in alerts.open_incidents(session)
+                if one.alert == alerts.KEPT and one.acknowledged_at is None
+            ]
     except OutmailError:
         return []
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hmac
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
+
+from flask import Response, jsonify, request
 
 from .. import setups
 from ..current import Current
@@ -13,8 +17,11 @@ from ..engine import Engine
 from ..errors import ConfigurationError, OutmailError
 from ..models import PRIMARY, Incident, Proof, Setup, utc_now
 from ..outbox import alerts, store
+from ..outbox.conditions import Condition
+from ..outbox.facts import Facts
+from ..outbox.notices import ends
 from ..services import service
-from .blueprint import days_until, expiry_words
+from .blueprint import engine, pages
 
 WORKING, HELD, NOT_SET_UP, FAILING, BROKEN = "working", "held", "not_set_up", "failing", "broken"
 _REASONS = {
@@ -64,7 +71,9 @@ class Health:
 
     lines: list[Line]
     incidents: Sequence[Incident] = ()
-    held_count: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+    conditions: Sequence[Condition] = ()
+    facts: Facts = field(default_factory=Facts)
     last_proof: Proof | None = None
     has_database: bool = True
     checked_at: datetime = field(default_factory=utc_now)
@@ -74,21 +83,37 @@ class Health:
         return self.lines[0]
 
     @property
+    def held_count(self) -> int:
+        return self.counts.get(store.HELD, 0)
+
+    @property
+    def failures(self) -> list[Incident]:
+        """The open incidents of messages that failed; what is watched is judged anew each time, in `conditions`."""
+        return [one for one in self.incidents if one.kind in (alerts.FAILING, alerts.MESSAGE)]
+
+    @property
+    def stuck(self) -> Condition | None:
+        """What keeps queued mail from leaving, if something does."""
+        return next((one for one in self.conditions if one.kind in (alerts.WORKER, alerts.QUEUE)), None)
+
+    @property
     def failing_since(self) -> datetime | None:
         """When the oldest open failure of the primary connection began."""
-        mine = [one.opened_at for one in self.incidents if one.connection == PRIMARY and one.fault != "message"]
-        return min(mine, default=None)
+        mine = (one for one in self.incidents if one.connection == PRIMARY and one.kind == alerts.FAILING)
+        return min((one.opened_at for one in mine), default=None)
 
     @property
     def state(self) -> str:
         state = self.primary.state
-        return FAILING if state == WORKING and self.failing_since else state
+        return FAILING if state == WORKING and (self.failing_since or self.stuck) else state
 
     @property
     def reason(self) -> str:
         """One sentence of truth."""
         if self.state == FAILING and self.failing_since:
             return f"Mail is failing since {self.failing_since:%Y-%m-%d %H:%M} UTC."
+        if self.state == FAILING and self.stuck:
+            return f"{_remedy(self.stuck.code).title}."
         if self.primary.error is not None:
             return f"Mail cannot be sent: {self.primary.error.title[0].lower()}{self.primary.error.title[1:]}."
         count = len(self.issues)
@@ -98,31 +123,36 @@ class Health:
 
     @property
     def issues(self) -> list[Issue]:
-        found = [
-            Issue(
-                one.code, "warning" if one.fault == "message" else "error", alerts.remedy_of(one).title, one.opened_at
-            )
-            for one in self.incidents
-        ]
+        found = [Issue(one.code, _severity(one), alerts.remedy_of(one).title, one.opened_at) for one in self.failures]
+        found += [_issue(one) for one in self.conditions if not one.is_symptom and _is_near(one)]
         for line in self.lines:
             if line.error is not None:
                 found.append(Issue(line.error.code, "error", f"Connection “{line.name}”: {line.error.title}"))
             elif line.state == HELD:
                 found.append(Issue("setup_not_verified", "error", f"Connection “{line.name}” is not verified."))
-            found += _expiry_issues(line)
-        if self.held_count and self.primary.state == WORKING:
+        held_told = any(one.kind == alerts.HELD for one in self.conditions)
+        if self.held_count and self.primary.state == WORKING and not held_told:
             found.append(Issue("messages_held", "warning", f"Messages are held: {self.held_count}."))
         return found
 
 
-def _expiry_issues(line: Line) -> list[Issue]:
-    row = line.row.auth_object if line.row is not None else None
-    if row is None or row.expires_on is None or days_until(row.expires_on) > REMIND_DAYS:
-        return []
-    ended = days_until(row.expires_on) < 0
-    verb = "expired" if ended else "expires"
-    severity = "error" if ended else "warning"
-    return [Issue("credential_expires", severity, f"Credential “{row.name}” {verb} {expiry_words(row.expires_on)}.")]
+def _severity(incident: Incident) -> str:
+    return "warning" if incident.kind == alerts.MESSAGE else "error"
+
+
+def _remedy(code: str) -> Remedy:
+    return remedy_for(OutmailError("", code=code))
+
+
+def _is_near(condition: Condition) -> bool:
+    return condition.days_left is None or condition.days_left <= REMIND_DAYS
+
+
+def _issue(condition: Condition) -> Issue:
+    severity = "warning" if (condition.days_left or 0) > 0 else "error"
+    if condition.days_left is not None:
+        return Issue(condition.code, severity, f"Credential “{condition.about}” {ends(condition.days_left)}.")
+    return Issue(condition.code, severity, f"{_remedy(condition.code).title}.", condition.since)
 
 
 def health(engine: Engine) -> Health:
@@ -141,10 +171,12 @@ def health(engine: Engine) -> Health:
     with engine.database.session() as session:
         rows = {name: setups.active(session, name) for name in (PRIMARY, *setups.connections(session))}
         incidents = alerts.open_incidents(session)
-        held = store.counts(session).get(store.HELD, 0)
+        counts = store.counts(session)
+        facts = engine.alerting.look(session)
+        conditions = engine.alerting.judge(session, facts, utc_now())
         proof = setups.last_proof(session)
     lines = [_line(engine, name, row) for name, row in rows.items()]
-    return Health(lines, incidents, held, proof)
+    return Health(lines, incidents, counts, conditions, facts, proof)
 
 
 def _line(engine: Engine, name: str, row: Setup | None) -> Line:
@@ -155,3 +187,75 @@ def _line(engine: Engine, name: str, row: Setup | None) -> Line:
             # It has drafts only; nothing of it is in use yet.
             return Line(name)
         return Line(name, error=remedy_for(exc), row=row)
+
+
+# -- for machines ----------------------------------------------------------------------------------------------------
+
+
+def bears_token() -> bool:
+    """Whether the request shows the monitor's token (`OUTMAIL_HEALTH_TOKEN`).
+
+    In the header only: an address stands in the logs of every proxy on the way.
+    """
+    wanted = engine().settings.health_token
+    scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
+    return bool(wanted) and scheme.lower() == "bearer" and hmac.compare_digest(shown.strip().encode(), wanted.encode())
+
+
+@pages.get("/health.json")
+def health_json() -> Response:
+    """Whether mail flows: 200 when it does, 503 when it does not. Without addresses and subjects."""
+    try:
+        found = health(engine())
+    except OutmailError as exc:
+        answer = jsonify(_broken(remedy_for(exc)))
+        answer.status_code = 503
+        return answer
+    answer = jsonify(_facts(found))
+    # Before anybody has set mail up nothing fails, unless something is sent already.
+    nothing_yet = found.state == NOT_SET_UP and not found.held_count
+    answer.status_code = 200 if found.state == WORKING or nothing_yet else 503
+    return answer
+
+
+def _broken(remedy: Remedy) -> dict[str, Any]:
+    return {
+        "status": BROKEN,
+        "reason": f"{remedy.title}.",
+        "checked_at": utc_now().isoformat(),
+        "remedy": {"meaning": remedy.meaning, "steps": list(remedy.steps), "who": remedy.who},
+        "issues": [{"code": remedy.code, "severity": "error", "title": remedy.title, "since": None}],
+    }
+
+
+def _facts(found: Health) -> dict[str, Any]:
+    now, oldest_at = found.checked_at, found.facts.oldest_at
+    heartbeat_at = found.facts.last_heartbeat_at
+    return {
+        "status": found.state,
+        # A person may have given a connection or a credential an address for a name.
+        "reason": alerts.scrubbed(found.reason),
+        "checked_at": now.isoformat(),
+        "held": found.held_count,
+        "counts": dict(found.counts),
+        "oldest_waiting_seconds": max(0, int((now - oldest_at).total_seconds())) if oldest_at else None,
+        "incidents": [one.code for one in found.incidents],
+        "kept_alerts": sum(one.alert == alerts.KEPT for one in found.incidents),
+        "credentials": [
+            {"connections": [alerts.scrubbed(name) for name in one.connections], "days_left": one.days_left(now)}
+            for one in found.facts.credentials
+        ],
+        "workers": {
+            "count": found.facts.worker_count,
+            "last_heartbeat_at": heartbeat_at.isoformat() if heartbeat_at else None,
+        },
+        "issues": [
+            {
+                "code": issue.code,
+                "severity": issue.severity,
+                "title": alerts.scrubbed(issue.title),
+                "since": issue.since.isoformat() if issue.since else None,
+            }
+            for issue in found.issues
+        ],
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Response, jsonify, redirect, render_template, url_for
+from flask import redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
 from .blueprint import engine, pages, tell
@@ -28,24 +28,3 @@ def release_held() -> ResponseReturnValue:
     if not told:
         tell("Nothing was handed over: there is no held message whose connection is verified.", "warning")
     return redirect(url_for(".overview"))
-
-
-@pages.get("/health.json")
-def health_json() -> Response:
-    """The same for machines. Without addresses and subjects."""
-    found = health(engine())
-    return jsonify(
-        status=found.state,
-        reason=found.reason,
-        checked_at=found.checked_at.isoformat(),
-        held=found.held_count,
-        issues=[
-            {
-                "code": issue.code,
-                "severity": issue.severity,
-                "title": issue.title,
-                "since": issue.since.isoformat() if issue.since else None,
-            }
-            for issue in found.issues
-        ],
-    )
