@@ -15,11 +15,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from ..diagnosis.remedies import Remedy, is_listed, remedy_for
-from ..errors import DeliveryError, InvalidMessage, OutmailError, SenderRefused, UnsupportedFeature
+from ..errors import (
+    DeliveryError,
+    InvalidMessage,
+    OutmailError,
+    SenderRefused,
+    TransportUnavailable,
+    UnsupportedFeature,
+)
 from ..models import Delivery, Incident, utc_now
 from . import store
 
@@ -41,6 +48,8 @@ KEPT, PARTLY, TOLD, MAILED = "kept", "partly", "told", "mailed"
 RETRY = timedelta(minutes=5)
 #: A recovered cause that nobody could be told of for so long is of no interest any more.
 RECOVERY_VALID = timedelta(days=1)
+#: How often another process may come in between when a failure is counted.
+_NOTE_TRIES = 10
 #: Messages at fault themselves are over when none came for so long.
 QUIET = timedelta(days=1)
 
@@ -115,25 +124,44 @@ def note(session: Session, cause: Cause, *, now: datetime, pause: timedelta, sin
     A cause that comes back within `pause` after it was over is the same incident again: a setup that works every
     other minute is one trouble and not thirty.
     """
-    while True:
-        known = session.execute(
-            update(Incident)
-            .where(Incident.open_key == cause.key)
-            .values(count=Incident.count + 1, **_seen(cause, now))
-            .execution_options(synchronize_session=False)
-        )
-        if _rows(known) or _reopen(session, cause, now, pause):
+    for attempt in range(1, _NOTE_TRIES + 1):
+        try:
+            if not _count(session, cause, now) and not _reopen(session, cause, now, pause):
+                session.add(_new(cause, now, since or now))
             session.commit()
-        else:
-            session.add(_new(cause, now, since or now))
-            try:
-                session.commit()
-            except IntegrityError:
-                session.rollback()  # another process opened it between the two statements
-                continue
+        except IntegrityError:
+            session.rollback()  # another process opened it between the two statements
+            continue
+        except DBAPIError as exc:
+            session.rollback()
+            if attempt == _NOTE_TRIES or not _is_deadlock(exc):
+                raise
+            continue
         if found := _read(session, select(Incident).where(Incident.open_key == cause.key)):
             return found[0]
         # Closed by another process just now: what happened to us happened after that, so it opens again.
+    raise TransportUnavailable("an incident changed too often to be counted", code="database_unavailable")
+
+
+def _count(session: Session, cause: Cause, now: datetime) -> bool:
+    # Looked for first: on MySQL and MariaDB an UPDATE that finds nothing locks the gap that the next INSERT needs,
+    # and two processes that do so wait for each other.
+    if session.scalar(select(Incident.id).where(Incident.open_key == cause.key)) is None:
+        return False
+    known = session.execute(
+        update(Incident)
+        .where(Incident.open_key == cause.key)
+        .values(count=Incident.count + 1, **_seen(cause, now))
+        .execution_options(synchronize_session=False)
+    )
+    return _rows(known) == 1
+
+
+def _is_deadlock(exc: DBAPIError) -> bool:
+    """Whether the database undid our work so that another process could go on; the same again may succeed."""
+    sqlstate = str(getattr(exc.orig, "sqlstate", None) or getattr(exc.orig, "pgcode", None) or "")
+    number = exc.orig.args[0] if exc.orig is not None and exc.orig.args else None
+    return sqlstate in ("40001", "40P01") or number in (1205, 1213)
 
 
 def _new(cause: Cause, now: datetime, since: datetime) -> Incident:
@@ -174,16 +202,12 @@ def _reopen(session: Session, cause: Cause, now: datetime, pause: timedelta) -> 
     if last.recovery_at is None and last.flaps == 0:
         # It was told that all is well again, so that must be taken back once. After that, the reminders do.
         values["alerted_at"] = values["level"] = None
-    try:
-        won = session.execute(
-            update(Incident)
-            .where(Incident.id == last.id, Incident.closed_at.is_not(None))
-            .values(count=Incident.count + 1, flaps=Incident.flaps + 1, **values, **_seen(cause, now))
-            .execution_options(synchronize_session=False)
-        )
-    except IntegrityError:
-        session.rollback()
-        return False
+    won = session.execute(
+        update(Incident)
+        .where(Incident.id == last.id, Incident.closed_at.is_not(None))
+        .values(count=Incident.count + 1, flaps=Incident.flaps + 1, **values, **_seen(cause, now))
+        .execution_options(synchronize_session=False)
+    )
     return _rows(won) == 1
 
 

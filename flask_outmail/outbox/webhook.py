@@ -74,33 +74,35 @@ class Webhook:
         raise AssertionError("the last attempt returns or raises")
 
     def _post_once(self, body: bytes, notice_id: str) -> int:
-        import requests
+        # The standard library and not requests, whose urllib3 writes the whole address into its debug log.
+        import http.client
+        import urllib.error
+        import urllib.request
+
+        class NoRedirect(urllib.request.HTTPRedirectHandler):
+            # What is posted goes to the address that was configured, and to no other.
+            def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+                return None
 
         headers = {"Content-Type": "application/json; charset=utf-8", "Outmail-Notice-Id": notice_id}
         if self.secret:
             headers[SIGNATURE_HEADER] = signature(self.secret, body, datetime.now(timezone.utc))
         where = urlsplit(self.url)
-        port = where.port or (443 if where.scheme == "https" else 80)
-        with network.http_session(self.ca_file) as session:
-            try:
-                # auth is given, as nothing, so that requests takes no password from ~/.netrc. The answer is not
-                # read: only its number counts, and nobody knows how long it is.
-                with session.post(
-                    self.url,
-                    data=body,
-                    headers=headers,
-                    timeout=self.timeout_s,
-                    allow_redirects=False,
-                    auth=lambda request: request,
-                    stream=True,
-                ) as response:
-                    return int(response.status_code)
-            except requests.RequestException as exc:
-                # From None: the library's own text quotes the address.
-                fault = network.unavailable(exc, self.host, port)
-            raise TransportUnavailable(
-                f"the webhook at {self.host} cannot be reached", code=fault.code, retryable=fault.retryable
-            ) from None
+        request = urllib.request.Request(self.url, body, headers, method="POST")  # noqa: S310 -- settings allow https
+        handlers = (NoRedirect(), urllib.request.HTTPSHandler(context=network.tls_context(self.ca_file)))
+        try:
+            # The answer is not read: only its number counts, and nobody knows how long it is.
+            with urllib.request.build_opener(*handlers).open(request, timeout=self.timeout_s) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as exc:
+            exc.close()
+            return exc.code
+        except (OSError, http.client.HTTPException) as exc:
+            fault = network.unavailable(exc, self.host, where.port or 443)
+        # From None: a library's own text may quote the address.
+        raise TransportUnavailable(
+            f"the webhook at {self.host} cannot be reached", code=fault.code, retryable=fault.retryable
+        ) from None
 
 
 def signature(secret: str, body: bytes, at: datetime) -> str:
