@@ -227,7 +227,7 @@ def test_an_alert_that_cannot_be_sent_makes_no_further_alert(shop: tuple[Flask, 
 def test_a_recovery_that_nobody_took_is_told_later(shop: tuple[Flask, Mail], simulator: Simulator) -> None:
     app, _ = shop
     fail(app, denied(), NOW)
-    refuse_log_in(simulator, times=2)
+    simulator.faults.add(Fault(endpoint="smtp.rcpt", status=450, code="4.2.0", message="Later", times=2))
     alerting_of(app).recovered("primary", now=NOW + MINUTE)
     assert len(simulator.delivered) == 1
     alerting_of(app).watch(NOW + 10 * MINUTE)
