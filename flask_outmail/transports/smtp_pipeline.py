@@ -344,6 +344,7 @@ class Pipeline:
         if early is not None:
             client.close()
             return judge.refusal(early, "the server stopped in the middle of the message", kind=MessageRejected)
+        self._session.count += 1
         try:
             reply = client.reply()
         except OSError as exc:
@@ -355,7 +356,6 @@ class Pipeline:
         """What the reply to the whole message means."""
         session, envelope = self._session, unit.job.envelope
         if reply.code == 250:
-            session.count += 1
             session.needs_reset = False
             transaction = unit.transaction
             assert transaction is not None  # noqa: S101 -- it was sent
@@ -374,7 +374,6 @@ class Pipeline:
             return self._judge.odd(reply.status)
         # After a refused chunk the state is undefined (RFC 3030 4.2); after a refused dot it is clear.
         session.needs_reset = self._chunked
-        session.count += 1
         return self._judge.refusal(
             reply, "the server refused the message", sender=envelope.from_address, kind=MessageRejected
         )
@@ -505,6 +504,8 @@ class Pipeline:
     def _read_unit(self, unit: _Unit) -> Outcome:
         """Reads all replies to a message that was sent in one write, and judges them."""
         client, judge, envelope = self._client, self._judge, unit.job.envelope
+        is_first = self._session.count == 0
+        self._session.count += 1
         try:
             replies = self._replies(unit, 1)
         except OutOfStep as exc:
@@ -517,7 +518,7 @@ class Pipeline:
         if last.code == 421:
             client.close()
             error: OutmailError = judge.refusal(last, "the server ended the connection")
-            return Lost(error) if self._session.count else error
+            return error if is_first else Lost(error)
         found: OutmailError | None = None
         refused: dict[str, Refusal] = {}
         if not replies[0]:
@@ -536,7 +537,6 @@ class Pipeline:
             if not isinstance(found, RecipientsRefused):
                 return judge.odd(f"{replies[0].status}, then {last.status}")
             found.detail = f"{found.detail} (and yet the server took the message, for nobody: {last.status})"
-        self._session.count += 1
         return found
 
     def _give_up(self, under_way: deque[_Unit], outcome: Outcome) -> None:

@@ -100,7 +100,7 @@ class Transaction:
 class SmtpSession:
     """One conversation. Each method raises the typed errors of `Transport.deliver`.
 
-    `count` is how many messages it has carried; `needs_reset` says that the server may still be in the middle of a
+    `count` is how many messages have left on it; `needs_reset` says that the server may still be in the middle of a
     transaction.
     """
 

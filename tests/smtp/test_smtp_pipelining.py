@@ -1,0 +1,621 @@
+"""Many messages in few round trips: every reply belongs to its command, whatever a server does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from flask_outmail.content import Content
+from flask_outmail.envelope import Envelope, Receipt
+from flask_outmail.errors import (
+    DeliveryUnknown,
+    MessageRejected,
+    OutmailError,
+    RecipientsRefused,
+    SenderRefused,
+    TransportUnavailable,
+)
+from flask_outmail.transports.base import BulkTransport, deliver_many
+from flask_outmail.transports.smtp import SmtpTransport
+
+from .scripted import (
+    Server,
+    Talk,
+    answer,
+    drops_what_came_along,
+    envelope,
+    hang_up,
+    on_connections,
+    only_first,
+    reset,
+    transport_to,
+)
+
+PLAIN: tuple[str, ...] = ("8BITMIME",)
+PIPELINING = ("PIPELINING", "8BITMIME")
+CHUNKING = ("PIPELINING", "CHUNKING", "8BITMIME")
+every_way = pytest.mark.parametrize("offers", [PLAIN, PIPELINING, CHUNKING], ids=["plain", "pipelining", "chunking"])
+Outcomes = list[Receipt | OutmailError]
+
+
+def send_all(transport: SmtpTransport, envelopes: list[Envelope]) -> Outcomes:
+    return list(transport.deliver_many(envelopes))
+
+
+def kinds(outcomes: Outcomes) -> list[str]:
+    return [type(one).__name__ for one in outcomes]
+
+
+def content_of(number: int) -> str:
+    return bytes(envelope(number).content).decode()
+
+
+# -- the good case ---------------------------------------------------------------------------------------------------
+
+
+@every_way
+def test_a_bulk_goes_over_one_connection_and_its_outcomes_keep_their_order(offers: tuple[str, ...]) -> None:
+    with Server(offers=offers) as server, transport_to(server, window=3) as transport:
+        assert isinstance(transport, BulkTransport)
+        envelopes = [envelope(number) for number in range(25)]
+        outcomes = send_all(transport, envelopes)
+        assert [one.message_id for one in outcomes if isinstance(one, Receipt)] == [one.message_id for one in envelopes]
+        assert server.once_each(envelopes)
+        assert [one.recipients for one in server.accepted] == [list(one.recipients) for one in envelopes]
+        assert len(server.talks) == 1
+
+
+@every_way
+def test_a_message_in_pieces_arrives_whole_with_its_dots(offers: tuple[str, ...]) -> None:
+    # Dots at the beginnings of lines, on both sides of every border between pieces.
+    lines = [b"." * (number % 5) + b"y" * (number * 7 % 60) for number in range(12_000)]
+    big = b"Subject: big\r\n\r\n" + b"\r\n".join(lines) + b"\r\n"
+    for cut in (100_000, 131_071, 131_072, 200_003):
+        content = Content((big[:cut], big[cut:]))
+        with Server(offers=offers) as server, transport_to(server, timeout_s=10) as transport:
+            envelopes = [envelope(1), envelope(2, content=content), envelope(3)]
+            send_all(transport, envelopes)
+            transport.deliver(envelopes[1])
+            assert server.once_each([*envelopes, envelopes[1]])
+
+
+@pytest.mark.parametrize("end", [b"", b".", b"\r", b"..", b"\r\n.", b"x\r\n", b"\r\n\r\n"])
+def test_whatever_a_message_ends_with_its_end_is_found(end: bytes) -> None:
+    with Server() as server, transport_to(server) as transport:
+        text = b"Subject: x\r\n\r\nbody" + end
+        transport.deliver(envelope(1, content=text))
+        transport.deliver(envelope(2))
+        assert server.accepted[0].content in (text, text + b"\r\n")
+        assert len(server.accepted) == 2
+
+
+def test_a_bare_newline_before_a_dot_does_not_end_the_message() -> None:
+    # "SMTP smuggling": what follows would be commands to a server that takes a bare LF for a line end.
+    seen: list[bytes] = []
+
+    def keep_raw(talk: Talk, argument: str) -> bool:
+        talk.say("354 go on")
+        while b"\r\n.\r\n" not in talk.buffer:
+            talk.receive()
+        seen.append(talk.buffer)
+        talk.buffer = b""
+        talk.say("250 ok")
+        return True
+
+    with Server(hooks={"DATA": keep_raw}) as server, transport_to(server) as transport:
+        transport.deliver(envelope(content=b"Subject: x\r\n\r\nbody\n.\r\nMAIL FROM:<evil@x.example>\r\n"))
+        assert b"\n.\r\nMAIL" not in seen[0].replace(b"\n..", b"")
+
+
+def test_a_server_without_pipelining_gets_one_command_at_a_time() -> None:
+    with Server(offers=PLAIN, strict=True) as server, transport_to(server) as transport:
+        envelopes = [envelope(number, recipients=("a@y.example", "b@y.example")) for number in range(3)]
+        assert kinds(send_all(transport, envelopes)) == ["Receipt"] * 3
+        assert server.once_each(envelopes)
+
+
+def test_pipelining_can_be_switched_off() -> None:
+    with Server(offers=PIPELINING, strict=True) as server, transport_to(server, pipelining=False) as transport:
+        assert transport.deliver(envelope()).accepted
+
+
+def test_a_message_of_a_bulk_costs_one_round_trip() -> None:
+    """The server reads once for each message: content, dot and the next group came together."""
+    with Server() as server, transport_to(server) as transport:
+        transport.deliver(envelope())
+        before = server.talks[0].reads
+        send_all(transport, [envelope(number) for number in range(20)])
+        assert server.talks[0].reads - before <= 21
+
+
+def test_a_message_with_chunking_is_one_write_once_the_server_has_shown_that_it_can() -> None:
+    with Server(offers=CHUNKING) as server, transport_to(server) as transport:
+        transport.deliver(envelope())
+        before = server.talks[0].reads
+        transport.deliver(envelope(1))
+        assert server.talks[0].reads - before == 1
+
+
+# -- refusals in a group ---------------------------------------------------------------------------------------------
+
+
+def refuse(*addresses: str, code: str = "550 5.1.1 no such user") -> Any:
+    def rcpt(talk: Talk, argument: str) -> bool:
+        refused = any(address in argument for address in addresses)
+        if refused:
+            talk.say(code)
+        return refused
+
+    return rcpt
+
+
+@every_way
+def test_each_refusal_stands_with_its_recipient(offers: tuple[str, ...]) -> None:
+    hooks = {"RCPT": refuse("b@", "d@")}
+    with Server(offers=offers, hooks=hooks) as server, transport_to(server, window=2) as transport:
+        everybody = tuple(f"{letter}@y.example" for letter in "abcde")
+        outcomes = send_all(transport, [envelope(number, recipients=everybody) for number in range(3)])
+        for outcome in outcomes:
+            assert isinstance(outcome, Receipt)
+            assert list(outcome.refused) == ["b@y.example", "d@y.example"]
+            assert outcome.refused["b@y.example"].code == 550
+        assert [one.recipients for one in server.accepted] == [["a@y.example", "c@y.example", "e@y.example"]] * 3
+
+
+@every_way
+def test_a_message_that_nobody_may_receive_does_not_disturb_the_next(offers: tuple[str, ...]) -> None:
+    with Server(offers=offers, hooks={"RCPT": refuse("reader1@")}) as server, transport_to(server) as transport:
+        envelopes = [envelope(number) for number in range(4)]
+        outcomes = send_all(transport, envelopes)
+        assert kinds(outcomes) == ["Receipt", "RecipientsRefused", "Receipt", "Receipt"]
+        assert server.once_each([envelopes[0], *envelopes[2:]])
+        assert all(one.recipients == list(envelopes[int(one.content[9:10])].recipients) for one in server.accepted)
+
+
+@pytest.mark.parametrize(("code", "retryable"), [("450 4.2.1 busy", True), ("550 5.1.1 unknown", False)])
+def test_recipients_that_were_all_told_to_wait_may_be_tried_again(code: str, retryable: bool) -> None:
+    with Server(hooks={"RCPT": refuse("@", code=code)}) as server, transport_to(server) as transport:
+        with pytest.raises(RecipientsRefused) as caught:
+            transport.deliver(envelope(recipients=("a@y.example", "b@y.example")))
+        assert caught.value.retryable is retryable
+        assert list(caught.value.recipients) == ["a@y.example", "b@y.example"]
+
+
+@pytest.mark.parametrize(("last", "told"), [("554 no valid recipients", False), ("250 fine", True)])
+def test_an_empty_message_is_never_counted_as_ours(last: str, told: bool) -> None:
+    """354 although every recipient was refused: a lone dot, and what the server says to that is told (RFC 2920)."""
+    contents: list[bytes] = []
+
+    def data(talk: Talk, argument: str) -> bool:
+        if talk.recipients:
+            return False
+        talk.say("354 go on, whoever it is for")
+        contents.append(talk.content())
+        talk.say(last)
+        server.forget(talk)
+        return True
+
+    server = Server(hooks={"RCPT": refuse("reader1@"), "DATA": data})
+    with server, transport_to(server) as transport:
+        envelopes = [envelope(number) for number in range(3)]
+        outcomes = send_all(transport, envelopes)
+        assert kinds(outcomes) == ["Receipt", "RecipientsRefused", "Receipt"]
+        assert contents == [b""]
+        refused = outcomes[1]
+        assert isinstance(refused, RecipientsRefused)
+        assert ("empty message" in refused.detail) is told
+        assert server.once_each([envelopes[0], envelopes[2]])
+
+
+def test_a_message_whose_sender_was_refused_is_never_given_to_a_server_that_would_take_it() -> None:
+    def data(talk: Talk, argument: str) -> bool:
+        talk.say("354 whoever it is from")
+        content = talk.content()
+        server.keep(talk, content)
+        talk.say("250 taken")
+        return True
+
+    def mail(talk: Talk, argument: str) -> bool:
+        talk.sender = "?"
+        talk.say("553 5.1.8 not you")
+        return True
+
+    server = Server(hooks={"MAIL": mail, "DATA": data})
+    with server, transport_to(server) as transport:
+        with pytest.raises((SenderRefused, OutmailError)):
+            transport.deliver(envelope())
+        assert server.accepted == []
+
+
+@every_way
+def test_a_message_that_is_refused_after_its_content_does_not_stop_the_others(offers: tuple[str, ...]) -> None:
+    def refuse_one(talk: Talk, content: str) -> bool:
+        if "Subject: 2" in content:
+            talk.say("554 5.7.1 looks like spam")
+        return "Subject: 2" in content
+
+    with Server(offers=offers, hooks={".": refuse_one}) as server, transport_to(server, window=2) as transport:
+        envelopes = [envelope(number) for number in range(5)]
+        outcomes = send_all(transport, envelopes)
+        assert kinds(outcomes) == ["Receipt", "Receipt", "MessageRejected", "Receipt", "Receipt"]
+        assert server.once_each([one for one in envelopes if one is not envelopes[2]])
+
+
+@every_way
+def test_a_message_that_the_server_cannot_take_does_not_stop_the_others(offers: tuple[str, ...]) -> None:
+    with Server(offers=[*offers, "SIZE 1000"]) as server, transport_to(server, window=2) as transport:
+        envelopes = [envelope(0), envelope(1, size=2000), envelope(2), envelope(3, smtputf8=True), envelope(4)]
+        outcomes = send_all(transport, envelopes)
+        assert kinds(outcomes) == ["Receipt", "MessageRejected", "Receipt", "UnsupportedFeature", "Receipt"]
+        assert server.once_each([envelopes[0], envelopes[2], envelopes[4]])
+
+
+def test_a_server_that_stops_in_the_middle_of_a_large_message_has_refused_it() -> None:
+    def data(talk: Talk, argument: str) -> None:
+        talk.say("354 go on")
+        talk.receive()
+        talk.say("552 5.3.4 too large after all")
+        talk.silence()
+
+    with Server(hooks={"DATA": data}) as server, transport_to(server, timeout_s=5) as transport:
+        with pytest.raises(MessageRejected):
+            transport.deliver(envelope(size=20_000_000))
+        assert server.accepted == []
+
+
+# -- servers that offer PIPELINING and cannot do it ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA"])
+def test_a_server_that_drops_what_came_along_gets_everything_once(verb: str) -> None:
+    hooks = {verb: drops_what_came_along}
+    with Server(hooks=hooks) as server, transport_to(server, timeout_s=0.4) as transport:
+        envelopes = [envelope(number) for number in range(6)]
+        outcomes = send_all(transport, envelopes)
+        assert kinds(outcomes) == ["Receipt"] * 6
+        assert server.once_each(envelopes)
+        # It is remembered: not every message costs a wait and a connection.
+        assert len(server.talks) <= 6
+        transport.deliver(envelope(8))
+        before = len(server.talks)
+        transport.deliver(envelope(9))
+        assert len(server.talks) == before
+
+
+def test_a_server_that_drops_the_group_after_a_content_gets_everything_once() -> None:
+    server = Server(hooks={"accepted": drops_what_came_along})
+    with server, transport_to(server, timeout_s=0.4) as transport:
+        envelopes = [envelope(number) for number in range(8)]
+        assert kinds(send_all(transport, envelopes)) == ["Receipt"] * 8
+        assert server.once_each(envelopes)
+        assert len(server.talks) <= 4
+
+
+@pytest.mark.parametrize("end", [hang_up, reset])
+def test_a_server_that_hangs_up_on_a_group_gets_everything_once(end: Any) -> None:
+    def no_groups(talk: Talk, argument: str) -> None:
+        if talk.buffer:
+            end(talk, argument)
+
+    with Server(hooks={"MAIL": no_groups}) as server, transport_to(server) as transport:
+        envelopes = [envelope(number) for number in range(6)]
+        assert kinds(send_all(transport, envelopes)) == ["Receipt"] * 6
+        assert server.once_each(envelopes)
+        assert len(server.talks) <= 5
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA"])
+@pytest.mark.parametrize("extra", ["250 and again", "354 go on"])
+def test_replies_out_of_step_lose_nothing_and_send_nothing_twice(verb: str, extra: str) -> None:
+    def one_too_many(talk: Talk, argument: str) -> None:
+        if talk.buffer:
+            talk.say(extra)
+
+    with Server(hooks={verb: one_too_many}) as server, transport_to(server, timeout_s=0.5) as transport:
+        envelopes = [envelope(number) for number in range(4)]
+        outcomes = send_all(transport, envelopes)
+        accepted = [one.content for one in server.accepted]
+        assert len(set(accepted)) == len(accepted)
+        for one, outcome in zip(envelopes, outcomes, strict=True):
+            if isinstance(outcome, Receipt):
+                assert bytes(one.content) in accepted
+            elif not isinstance(outcome, DeliveryUnknown):
+                assert bytes(one.content) not in accepted
+
+
+def test_an_answer_that_comes_before_its_question_is_not_taken_for_one() -> None:
+    """The verdict on a message is doubled: the second must not pass for the reply to the next MAIL."""
+
+    def doubled(talk: Talk, argument: str) -> None:
+        talk.say("250 2.0.0 and again")
+
+    with Server(hooks={"accepted": doubled}) as server, transport_to(server, timeout_s=0.5) as transport:
+        envelopes = [envelope(number) for number in range(4)]
+        outcomes = send_all(transport, envelopes)
+        assert len({one.content for one in server.accepted}) == len(server.accepted)
+        for one, outcome in zip(envelopes, outcomes, strict=True):
+            if not isinstance(outcome, (Receipt, DeliveryUnknown)):
+                assert bytes(one.content) not in [taken.content for taken in server.accepted]
+
+
+# -- a lost connection -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("offers", [PLAIN, PIPELINING], ids=["plain", "pipelining"])
+@pytest.mark.parametrize("happened", [True, False])
+def test_in_a_bulk_only_the_message_whose_dot_had_left_is_unknown(offers: tuple[str, ...], happened: bool) -> None:
+    def cut(talk: Talk, content: str) -> None:
+        if "Subject: 3" in content:
+            if happened:
+                server.keep(talk, content.encode("latin-1"))
+            talk.hang_up()
+
+    server = Server(offers=offers, hooks={".": cut})
+    with server, transport_to(server) as transport:
+        envelopes = [envelope(number) for number in range(8)]
+        outcomes = send_all(transport, envelopes)
+        assert [number for number, one in enumerate(outcomes) if isinstance(one, DeliveryUnknown)] == [3]
+        assert sum(isinstance(one, Receipt) for one in outcomes) == 7
+        assert server.once_each([one for number, one in enumerate(envelopes) if happened or number != 3])
+
+
+@pytest.mark.parametrize("window", [1, 2, 4])
+def test_in_a_window_no_more_than_that_many_are_unknown(window: int) -> None:
+    def cut(talk: Talk, content: str) -> None:
+        if "Subject: 9" in content:
+            talk.reset()
+
+    with Server(offers=CHUNKING, hooks={".": cut}) as server, transport_to(server, window=window) as transport:
+        transport.deliver(envelope(0))
+        envelopes = [envelope(number) for number in range(5, 25)]
+        outcomes = send_all(transport, envelopes)
+        unknown = [
+            one for one, outcome in zip(envelopes, outcomes, strict=True) if isinstance(outcome, DeliveryUnknown)
+        ]
+        assert 1 <= len(unknown) <= window
+        for one, outcome in zip(envelopes, outcomes, strict=True):
+            times = [taken.content for taken in server.accepted].count(bytes(one.content))
+            assert times == 1 if isinstance(outcome, Receipt) else times <= 1
+
+
+def test_what_comes_after_a_421_in_a_window_was_not_accepted_and_goes_again() -> None:
+    def full(talk: Talk, argument: str) -> None:
+        if talk.number == 0 and sum(one.connection == 0 for one in server.accepted) >= 4:
+            talk.say("421 4.7.0 enough for one connection")
+            talk.hang_up()
+
+    server = Server(offers=CHUNKING, hooks={"MAIL": full})
+    with server, transport_to(server, window=4) as transport:
+        envelopes = [envelope(number) for number in range(12)]
+        outcomes = send_all(transport, envelopes)
+        assert kinds(outcomes) == ["Receipt"] * 12
+        assert server.once_each(envelopes)
+
+
+def test_a_server_that_loses_every_answer_gets_no_more_than_a_few_messages() -> None:
+    with Server(hooks={".": hang_up}) as server, transport_to(server) as transport:
+        outcomes = send_all(transport, [envelope(number) for number in range(50)])
+        assert kinds(outcomes).count("DeliveryUnknown") == 2
+        assert kinds(outcomes).count("TransportUnavailable") == 48
+        assert len(server.talks) == 2
+
+
+def test_when_nobody_listens_the_rest_of_a_bulk_does_not_wait_for_it() -> None:
+    with Server() as server:
+        port = server.port
+    with transport_to(Server(port=port)) as transport:
+        outcomes = send_all(transport, [envelope(number) for number in range(30)])
+        assert kinds(outcomes) == ["ConnectionRefused"] * 30
+        assert len({id(one) for one in outcomes}) == 30
+
+
+# -- chunks ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_refused_chunk_is_followed_by_a_reset() -> None:
+    """What recipients a server remembers after it refused a chunk is undefined (RFC 3030 4.2)."""
+
+    def keeps_state(talk: Talk, argument: str) -> bool:
+        size = int(argument.split()[0])
+        content = talk.chunk(size)
+        if b"Subject: 1" in content:
+            talk.say("554 5.6.0 not this one")
+            return True
+        server.take(talk, content)
+        return True
+
+    server = Server(offers=CHUNKING, hooks={"BDAT": keeps_state})
+    with server, transport_to(server, window=3) as transport:
+        transport.deliver(envelope(0))
+        envelopes = [envelope(number) for number in (0, 1, 2, 3)]
+        outcomes = send_all(transport, envelopes)
+        assert kinds(outcomes) == ["Receipt", "MessageRejected", "Receipt", "Receipt"]
+        for taken in server.accepted:
+            assert taken.recipients == [f"reader{int(taken.content[9:10])}@y.example"]
+
+
+def test_a_message_taken_for_nobody_is_told_as_refused() -> None:
+    def takes_anything(talk: Talk, argument: str) -> bool:
+        talk.chunk(int(argument.split()[0]))
+        talk.say("250 ok")
+        server.forget(talk)
+        return True
+
+    server = Server(offers=CHUNKING)
+    with server, transport_to(server) as transport:
+        transport.deliver(envelope(0))
+        server.hooks = {"RCPT": refuse("@"), "BDAT": takes_anything}
+        with pytest.raises(RecipientsRefused) as caught:
+            transport.deliver(envelope(1))
+        assert "for nobody" in caught.value.detail
+
+
+def test_on_a_connection_that_was_idle_the_message_is_not_risked_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It died unseen: found out by MAIL and RCPT, of which nothing can be accepted."""
+    from flask_outmail.transports import smtp_pipeline
+
+    monkeypatch.setattr(smtp_pipeline, "FRESH_S", 0.05)
+
+    def die_at_the_third(talk: Talk, argument: str) -> None:
+        if len(server.accepted) == 2:
+            talk.reset()
+
+    server = Server(offers=CHUNKING, hooks={"MAIL": on_connections([0], die_at_the_third)})
+    with server, transport_to(server) as transport:
+        for number in range(3):
+            assert transport.deliver(envelope(number)).accepted
+            time.sleep(0.1)
+        assert len(server.accepted) == 3
+
+
+# -- attachments that change -----------------------------------------------------------------------------------------
+
+
+class Vanishing(Content):
+    """A message whose last piece is gone when it is read."""
+
+    def chunks(self) -> Iterator[bytes]:
+        from flask_outmail.errors import InvalidMessage
+
+        yield from list(super().chunks())[:-1]
+        raise InvalidMessage("the file is gone", code="attachment_changed")
+
+
+@every_way
+def test_when_an_attachment_vanishes_while_it_is_sent_nothing_is_accepted(offers: tuple[str, ...]) -> None:
+    with Server(offers=offers) as server, transport_to(server) as transport:
+        big = Vanishing((b"Subject: x\r\n\r\n", b"x\r\n" * 100_000, b"y\r\n" * 100_000))
+        envelopes = [envelope(0), envelope(1, content=big), envelope(2)]
+        outcomes = send_all(transport, envelopes)
+        assert kinds(outcomes) == ["Receipt", "InvalidMessage", "Receipt"]
+        assert server.once_each([envelopes[0], envelopes[2]])
+
+
+# -- bulk as a whole -------------------------------------------------------------------------------------------------
+
+
+def test_envelopes_are_pulled_as_they_are_needed() -> None:
+    pulled: list[int] = []
+
+    def source() -> Iterator[Envelope]:
+        for number in range(1000):
+            pulled.append(number)
+            yield envelope(number)
+
+    with Server() as server, transport_to(server) as transport:
+        outcomes = transport.deliver_many(source())
+        assert pulled == []
+        for _ in range(3):
+            next(outcomes)
+        assert len(pulled) <= 8
+        outcomes.close()  # type: ignore[attr-defined]
+        assert len(server.accepted) <= len(pulled)
+
+
+def test_what_the_source_raises_comes_after_the_outcomes_before_it() -> None:
+    def source() -> Iterator[Envelope]:
+        yield envelope(0)
+        yield envelope(1)
+        raise LookupError("the third cannot be made")
+
+    with Server() as server, transport_to(server) as transport:
+        outcomes = transport.deliver_many(source())
+        assert kinds([next(outcomes), next(outcomes)]) == ["Receipt", "Receipt"]
+        with pytest.raises(LookupError):
+            next(outcomes)
+        assert len(server.accepted) == 2
+
+
+@every_way
+def test_over_a_slow_line_several_connections_share_the_work_and_the_order_is_kept(offers: tuple[str, ...]) -> None:
+    def slow(talk: Talk, content: str) -> None:
+        time.sleep(0.01)
+
+    caller = threading.get_ident()
+    threads: set[int] = set()
+
+    def source() -> Iterator[Envelope]:
+        for number in range(80):
+            threads.add(threading.get_ident())
+            yield envelope(number)
+
+    with Server(offers=offers, hooks={".": slow}) as server, transport_to(server, connections=4) as transport:
+        outcomes = list(deliver_many(transport, source()))
+        ids = [one.message_id for one in outcomes if isinstance(one, Receipt)]
+        assert ids == [f"<{number}@x.example>" for number in range(80)]
+        assert server.once_each([envelope(number) for number in range(80)])
+        assert 2 <= server.most_at_once <= 4
+        assert threads == {caller}
+
+
+def test_over_several_connections_a_lost_one_loses_nothing_and_sends_nothing_twice() -> None:
+    def slow_and_mortal(talk: Talk, content: str) -> None:
+        time.sleep(0.01)
+        if talk.number % 2 and sum(one.connection == talk.number for one in server.accepted) == 3:
+            talk.reset()
+
+    server = Server(hooks={".": slow_and_mortal})
+    with server, transport_to(server, connections=4, timeout_s=5) as transport:
+        envelopes = [envelope(number) for number in range(60)]
+        outcomes = send_all(transport, envelopes)
+        contents = [one.content for one in server.accepted]
+        assert len(outcomes) == 60
+        for one, outcome in zip(envelopes, outcomes, strict=True):
+            times = contents.count(bytes(one.content))
+            assert times == (1 if isinstance(outcome, Receipt) else 0), outcome
+            assert isinstance(outcome, (Receipt, DeliveryUnknown))
+
+
+def test_stopping_early_leaves_no_thread_behind() -> None:
+    def slow(talk: Talk, content: str) -> None:
+        time.sleep(0.01)
+
+    with Server(hooks={".": slow}) as server, transport_to(server, connections=4) as transport:
+        outcomes = transport.deliver_many(envelope(number) for number in range(500))
+        for _ in range(20):
+            next(outcomes)
+        outcomes.close()  # type: ignore[attr-defined]
+        assert not [one for one in threading.enumerate() if one.name == "outmail-smtp"]
+        count = len(server.accepted)
+        assert count < 100
+        assert transport.deliver(envelope(999)).accepted
+
+
+def test_several_bulks_at_once_do_not_mix() -> None:
+    with Server() as server, transport_to(server, connections=3, timeout_s=10) as transport:
+        results: dict[int, Outcomes] = {}
+
+        def bulk(first: int) -> None:
+            results[first] = send_all(transport, [envelope(first + number) for number in range(50)])
+
+        threads = [threading.Thread(target=bulk, args=(first,)) for first in (0, 1000, 2000, 3000)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        for first, outcomes in results.items():
+            expected = [f"<{first + number}@x.example>" for number in range(50)]
+            assert [one.message_id for one in outcomes if isinstance(one, Receipt)] == expected
+        assert len(server.accepted) == 200
+        for taken in server.accepted:
+            assert taken.recipients == [f"reader{int(taken.content.split()[1])}@y.example"]
+
+
+def test_the_first_failure_on_a_new_connection_is_told_when_nothing_else_can_be_tried() -> None:
+    with Server(offers=PLAIN, hooks={"MAIL": only_first(hang_up)}) as server, transport_to(server) as transport:
+        with pytest.raises(TransportUnavailable):
+            transport.deliver(envelope())
+        assert transport.deliver(envelope()).accepted
+
+
+def test_an_odd_verdict_is_unknown() -> None:
+    with Server(offers=CHUNKING) as server, transport_to(server) as transport:
+        transport.deliver(envelope(0))
+        server.hooks = {".": answer("354 what?")}
+        with pytest.raises(DeliveryUnknown) as caught:
+            transport.deliver(envelope(1))
+        assert caught.value.code == "answer_odd"
