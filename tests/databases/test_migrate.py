@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import create_engine, inspect
@@ -13,7 +13,6 @@ from sqlalchemy import create_engine, inspect
 from flask_outmail.models import Base
 
 OURS = set(Base.metadata.tables)
-NO_CHANGE = "No changes in schema detected"
 
 SHOP = """
 import os
@@ -44,45 +43,45 @@ CONVENTION = """naming_convention={
     "ck": "check__%(table_name)s__%(constraint_name)s",
 }"""
 
-Flask = Callable[..., str]
+#: Runs the commands one after the other as `flask` would, in one process of their own.
+RUN = """
+import json, sys
+from flask.cli import FlaskGroup
+from shop import app
+
+for words in json.loads(sys.argv[1]):
+    print("$ flask", *words, flush=True)
+    FlaskGroup(create_app=lambda: app).main(words, standalone_mode=False)
+"""
 
 
-def project(folder: Path, url: str, convention: str = "") -> Flask:
-    """`flask("db", "migrate")` runs that command in a project of its own, and returns what it said."""
+def flask(folder: Path, url: str, *commands: str, convention: str = "") -> list[str]:
+    """What each of these commands said in the shop's project."""
     (folder / "shop.py").write_text(SHOP.replace("{convention}", convention))
-
-    def flask(*words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "flask", "--app", "shop", *words],
-            cwd=folder,
-            env={"PATH": os.environ["PATH"], "SHOP_DATABASE": url, "PYTHONPATH": str(folder)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        said = done.stdout + done.stderr
-        assert done.returncode == 0, said
-        return said
-
-    return flask
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, json.dumps([command.split() for command in commands])],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "SHOP_DATABASE": url, "PYTHONPATH": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout.split("$ flask ")[1:]
 
 
 def test_migrations_make_our_tables_and_then_find_no_difference(tmp_path: Path, database_url: str) -> None:
-    flask = project(tmp_path, database_url)
-    flask("db", "init")
-    flask("db", "migrate", "-m", "first")
-    flask("db", "upgrade")
+    commands = ("db init", "db migrate -m first", "db upgrade", "db migrate -m second", "outmail init-db")
+    *_, again, command = flask(tmp_path, database_url, *commands)
     engine = create_engine(database_url)
     assert set(inspect(engine).get_table_names()) == OURS | {"order", "alembic_version"}
     engine.dispose()
-    assert NO_CHANGE in flask("db", "migrate", "-m", "second")
-    assert "Added" not in flask("outmail", "init-db")
+    assert "No changes in schema detected" in again
+    assert "Added" not in command
 
 
 def test_tables_that_the_command_made_are_no_difference_to_migrations(tmp_path: Path, database_url: str) -> None:
-    flask = project(tmp_path, database_url, CONVENTION)
-    flask("outmail", "init-db")
-    flask("db", "init")
-    flask("db", "migrate", "-m", "the application's own tables")
+    flask(tmp_path, database_url, "outmail init-db", "db init", "db migrate -m own", convention=CONVENTION)
     [revision] = (tmp_path / "migrations" / "versions").glob("*.py")
     assert "outmail_" not in revision.read_text()
