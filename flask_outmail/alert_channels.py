@@ -13,7 +13,7 @@ from . import setups
 from .current import Current
 from .database import Database
 from .envelope import Envelope
-from .errors import DeliveryUnknown, OutmailError
+from .errors import DeliveryUnknown, OutmailError, TransportUnavailable
 from .models import PRIMARY
 from .outbox import alerts
 from .outbox.notices import Notice
@@ -178,6 +178,9 @@ class Channels:
     def _post(notice: Notice, webhook: Webhook, is_patient: bool) -> Told:
         try:
             answer = webhook.post(notice, is_patient=is_patient)
+        except TransportUnavailable as exc:
+            words = f"The webhook at {webhook.host} cannot be reached ({exc.code})."
+            return Told(WEBHOOK, FAILED, words, "webhook_unreachable")
         except OutmailError as exc:
             return Told(WEBHOOK, FAILED, f"{str(exc)[:1].upper()}{str(exc)[1:]}.", exc.code)
         except Exception as exc:  # whatever an HTTP library meets; its text could quote the address

@@ -64,6 +64,20 @@ WATCH: tuple[Entry, ...] = (
         who="developer",
     ),
     entry(
+        "webhook_unreachable",
+        title="The webhook for alerts cannot be reached",
+        meaning="Nothing was posted, because no secure connection to the address in `OUTMAIL_ALERT_WEBHOOK_URL` came"
+        " about.",
+        steps=(
+            "Check that this machine may open HTTPS connections to that host, through the proxy if there is one"
+            " (`HTTPS_PROXY`).",
+            "If the code in brackets speaks of TLS, the host's certificate is not trusted here: name the authority's"
+            " file in `OUTMAIL_CA_FILE`.",
+            "Send a test alert.",
+        ),
+        who="network",
+    ),
+    entry(
         "webhook_refused",
         title="The webhook did not take the alert",
         meaning="The address in `OUTMAIL_ALERT_WEBHOOK_URL` answered, but not with success.",

@@ -30,6 +30,7 @@ def _page(**values: object) -> str:
         closed=closed,
         channels=engine().alerting.channels.described(),
         channel_labels=CHANNEL_LABELS,
+        repeats=engine().settings.alert_repeats,
         form=ActionForm(),
         **values,
     )
