@@ -16,7 +16,7 @@ from ..errors import DeliveryError, OutmailError, RecipientsRefused, SenderRefus
 from ..transports.graph import GraphTransport
 from ..transports.graph_calls import Answer, GraphSettings
 from ..transports.graph_errors import error_for
-from .microsoft import TokenProof, resolve, secure
+from .microsoft import TokenProof, claims, resolve, secure
 from .remedies import remedy_for
 from .steps import Check, Seen
 
@@ -38,6 +38,7 @@ class GraphProof:
             Check("graph_tls", f"Secure connection to {host}", self._tls),
             Check("mailbox", f"Mailbox {self.settings.mailbox} accepts our call", self._mailbox),
             Check("from", f"From {self.from_address} is allowed", self._from),
+            Check("large_messages", "Large attachments", self._large_messages),
         ]
 
     def _tls(self) -> Seen:
@@ -70,6 +71,15 @@ class GraphProof:
         if self.from_address.lower() == self.settings.mailbox.lower():
             return Seen("the mailbox's own address")
         return Seen("the mailbox may send as this address")
+
+    def _large_messages(self) -> Seen:
+        """For information: whoever sends no large attachments needs nothing of this."""
+        if not self.settings.large_messages:
+            return Seen("switched off: up to about 2.1 MB in one message")
+        limit = "150 MB in one message" if self.settings.cloud.uploads else "about 3.1 MB each"
+        if "Mail.ReadWrite" in (claims(self.proof.token).get("roles") or ()):
+            return Seen(f"up to {limit}, as far as the mailbox's own limit allows")
+        return Seen(f"up to about 2.1 MB in one message; with the permission Mail.ReadWrite up to {limit}")
 
     def _error(self) -> DeliveryError:
         assert self.answer is not None  # noqa: S101 -- the check before this one has set it

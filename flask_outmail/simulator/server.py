@@ -94,6 +94,7 @@ class Simulator:
         try:
             https = WebServer(self._host, https_port, self._serve_https, name="https", tls=self._https_context)
             self._servers.append(https)
+            self._https = https
             self.https_url = f"https://localhost:{https.port}"
             for name in (self.https_url, f"https://127.0.0.1:{https.port}"):
                 self._tokens.resources[name] = GRAPH
@@ -309,6 +310,10 @@ class Simulator:
     def expire_tokens(self) -> None:
         """Every access token issued until now is refused from now on."""
         self._tokens.expire_all()
+
+    def drop_https_connections(self) -> int:
+        """Hangs up on every client of Entra and Graph without a word; how many there were."""
+        return self._https.hang_up()
 
     def drop_smtp_connections(self) -> int:
         """Hangs up on every SMTP client without a word; how many there were."""

@@ -53,6 +53,13 @@ class WebServer:
     def close(self) -> None:
         self._listener.close()
 
+    def hang_up(self) -> int:
+        """Ends every open connection, as a server does with idle ones; how many there were."""
+        connections = self._listener.connections()
+        for connection in connections:
+            connection.hang_up()
+        return len(connections)
+
     def _serve(self, connection: Connection) -> None:
         if self._tls is not None:
             connection.start_tls(self._tls())

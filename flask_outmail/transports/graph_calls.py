@@ -9,7 +9,7 @@ import io
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -229,8 +229,9 @@ class Connections:
     parent process opened, is not used again; urllib3 itself notices one that the server has closed.
     """
 
-    def __init__(self, ca_file: str) -> None:
+    def __init__(self, ca_file: str, *, clock: Callable[[], float] = monotonic) -> None:
         self._ca_file = ca_file
+        self._clock = clock
         self._lock = threading.Lock()
         self._idle: list[tuple[requests.Session, float]] = []
         self._process = os.getpid()
@@ -239,7 +240,7 @@ class Connections:
         self._notice_fork()
         stale: list[requests.Session] = []
         with self._lock:
-            oldest_at = monotonic() - MAX_IDLE_S
+            oldest_at = self._clock() - MAX_IDLE_S
             stale = [session for session, used_at in self._idle if used_at < oldest_at]
             self._idle = [one for one in self._idle if one[1] >= oldest_at]
             found = self._idle.pop()[0] if self._idle else None
@@ -250,7 +251,7 @@ class Connections:
     def give(self, session: requests.Session) -> None:
         """For a session whose last answer was read; after a fault it is closed instead."""
         with self._lock:
-            self._idle.append((session, monotonic()))
+            self._idle.append((session, self._clock()))
 
     def close(self) -> None:
         self._notice_fork()

@@ -7,10 +7,11 @@ of this process that use one mailbox share one lane, the old and the new revisio
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from weakref import WeakValueDictionary
@@ -28,9 +29,13 @@ _BUCKET_S = 5.0
 
 
 class Lane:
-    """At most four places, and nobody moves during a pause. Safe to use from several threads."""
+    """At most four places, and nobody moves during a pause. Safe to use from several threads.
 
-    def __init__(self) -> None:
+    `clock` is monotonic, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
         self.reset()
 
     def reset(self) -> None:
@@ -51,20 +56,23 @@ class Lane:
         Raises:
             Throttled: no place in time, or a pause; `retry_after_s` says how long it lasts. Nothing was asked.
         """
-        begun = monotonic()
+        begun = self._clock()
         deadline = begun + timeout_s
         with self._changed:
             while True:
-                now = monotonic()
+                now = self._clock()
                 pause_s, code = (0.0, "") if urgent else self._pause(now)
                 if now + pause_s > begun + patience_s and pause_s > 0:
+                    # Rounded up: whoever comes back after exactly so long must not be early.
                     raise Throttled(
-                        "Graph asked for a pause that is not over yet", code=code, retry_after_s=round(pause_s, 3)
+                        "Graph asked for a pause that is not over yet",
+                        code=code,
+                        retry_after_s=math.ceil(pause_s * 1000) / 1000,
                     )
                 if pause_s > 0:
                     self._changed.wait(pause_s)
                     # The wait for a place begins when there are places again.
-                    deadline = monotonic() + timeout_s
+                    deadline = self._clock() + timeout_s
                 elif self._under_way < MAX_CONCURRENT_REQUESTS:
                     break
                 elif now >= deadline:
@@ -86,7 +94,7 @@ class Lane:
     def answered(self, status: int, retry_after_s: float | None) -> None:
         """What one request was answered: a 429, or a fault with a hint, makes everybody wait."""
         with self._changed:
-            now = monotonic()
+            now = self._clock()
             if status != 429:
                 self._refusals = 0
                 # Beside a success the hint means nothing (it has been seen next to a 202).

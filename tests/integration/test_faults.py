@@ -381,3 +381,20 @@ def test_settings_show_no_secret_when_printed(simulator: Simulator) -> None:
     )
     assert simulator.client_secret not in repr(settings)
     assert "kkkk" not in repr(settings)
+
+
+def test_the_test_says_how_large_a_message_may_be_and_never_fails_for_it(
+    make_app: MakeApp, simulator: Simulator
+) -> None:
+    def said(**config: Any) -> str:
+        _, mail = make_app(config.pop("setup", graph_setup(simulator)), **config)
+        [step] = [step for step in mail.diagnose() if step.key == "large_messages"]
+        assert step.state == "passed"
+        return step.seen
+
+    assert "up to 150 MB" in said()
+    sender = graph_setup(simulator, **extra_app(simulator, "sender only", roles=("Mail.Send",)))
+    assert "Mail.ReadWrite" in said(setup=sender)
+    assert "switched off" in said(OUTMAIL_GRAPH_LARGE_MESSAGES=False)
+    cloud = {**simulator.cloud, "uploads": False}
+    assert "3.1 MB each" in said(OUTMAIL_CLOUDS={"simulator": cloud})

@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flask_outmail import services
 from flask_outmail.envelope import Envelope
 from flask_outmail.errors import (
     AuthenticationFailed,
@@ -25,7 +23,6 @@ from flask_outmail.errors import (
     TransportUnavailable,
 )
 from flask_outmail.message import Message
-from flask_outmail.settings import Settings, setup_from_mapping
 from flask_outmail.simulator import Fault, Simulator
 from flask_outmail.transports.graph import GraphTransport
 from flask_outmail.transports.graph_calls import GraphSettings
@@ -38,36 +35,11 @@ from flask_outmail.transports.graph_large import (
     request_bytes,
 )
 
-from ..conftest import graph_setup, world
+from .conftest import MakeTransport
 
 MIB = 1024 * 1024
 BIG = bytes(range(256)) * (7 * 4096)  # 7 MiB: three ranges
 MEDIUM = b"medium\r\n" * 300_000  # 2.4 MB: too much beside another, and too little for a session
-MakeTransport = Callable[..., GraphTransport]
-
-
-@pytest.fixture
-def make_transport(simulator: Simulator) -> Iterator[MakeTransport]:
-    """`make(setup changes, graph=…)`: a transport that waits briefly between its steps."""
-    made: list[GraphTransport] = []
-
-    def make(graph: dict[str, Any] | None = None, **changes: Any) -> GraphTransport:
-        environment = services.Environment.of(Settings.from_config(world(simulator)))
-        values = setup_from_mapping(graph_setup(simulator, **changes), "test")
-        transport = services.Microsoft365Graph().transport(values, environment)
-        assert isinstance(transport, GraphTransport)
-        fast: dict[str, Any] = {"retry_wait_s": 0.002, "settle_s": 0.3, **(graph or {})}
-        made.append(GraphTransport(replace(transport.settings, **fast)))
-        return made[-1]
-
-    yield make
-    for transport in made:
-        transport.close()
-
-
-@pytest.fixture
-def transport(make_transport: MakeTransport) -> GraphTransport:
-    return make_transport()
 
 
 def message(*files: tuple[str, str, Any], **fields: Any) -> Envelope:

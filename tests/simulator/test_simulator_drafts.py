@@ -385,3 +385,22 @@ def test_upload_urls_are_not_in_the_list_of_answers(sim: Simulator, graph: Any) 
     written = repr(sim.answers)
     assert parts.query not in written
     assert parts.path.rsplit("/", 1)[1] not in written
+
+
+@pytest.mark.parametrize(("role", "reads"), [("Mail.Read", True), ("Mail.ReadWrite", True), ("Mail.Send", False)])
+def test_reading_needs_mail_read_or_more(sim: Simulator, graph: Any, role: str, reads: bool) -> None:
+    app = sim.add_app(f"only {role}", roles=[role])
+    token = graph.token(client_id=app.client_id, client_secret=app.secret)
+    headers = {"Authorization": f"Bearer {token}"}
+
+    assert (graph.request("GET", "messages", headers=headers).status_code == 200) is reads
+    assert (graph.request("POST", "messages", json={}, headers=headers).status_code == 201) is (
+        role == "Mail.ReadWrite"
+    )
+
+
+def test_dropped_connections_are_gone_and_counted(sim: Simulator, graph: Any, make_mime: Any) -> None:
+    graph.send_mime(make_mime())
+
+    assert sim.drop_https_connections() >= 1
+    assert graph.send_mime(make_mime()).status_code == 202

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import ssl
+import threading
 from typing import Any
 
 import pytest
@@ -295,3 +296,27 @@ def test_clear_forgets_everything_but_who_exists(sim: Simulator, graph: Any, mak
 
     assert (sim.delivered, sim.answers, sim.faults.active(), sim.behaviour.gov) == ([], [], [], False)
     assert sim.state.app(app.client_id) is app
+
+
+def test_clearing_drops_what_is_delayed_with_nothing_done(sim: Simulator, graph: Any, make_mime: Any) -> None:
+    graph.token()
+    graph._good_token()
+    sim.faults.hang("sendMail", 60)
+    failures: list[Exception] = []
+
+    def send() -> None:
+        try:
+            graph.send_mime(make_mime())
+        except requests.ConnectionError as exc:
+            failures.append(exc)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    for _ in range(2000):
+        if not sim.faults.active():
+            break
+        threading.Event().wait(0.005)
+    sim.clear()
+    thread.join(10)
+    assert len(failures) == 1
+    assert sim.delivered == []
