@@ -4,32 +4,57 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal["build", "bulk", "web", "own-layers", "graph", "memory"]
 
-SUBJECT = "Ihre Bestellung – vielen Dank"
 SENDER = "noreply@contoso.example"
-RECIPIENT_NAME = "Änne Müller"
-RECIPIENT = "ann@customers.example"
-TEXT = "Grüße aus dem Laden. " * 45
-HTML = "<p>Grüße aus dem Laden.</p>\n" * 38
 FILE_NAME = "Rechnung.pdf"
 FILE_TYPE = "application/pdf"
-#: The same for peers that are not written in Python.
+_TEXT = "Grüße aus dem Laden. " * 45
+_HTML = "<p>Grüße aus dem Laden.</p>\n" * 38
+#: What a sink must have counted for a small message, at the least: text and HTML, however they are encoded.
+SMALL_BYTES = len(_TEXT) + len(_HTML)
+
+
+class Order(NamedTuple):
+    """What is different in every message, so that no library can answer from memory."""
+
+    subject: str
+    name: str
+    address: str
+    text: str
+    html: str
+
+
+_numbers = count(1)
+
+
+def order() -> Order:
+    """The next one; its number has not been used by this process."""
+    number = next(_numbers)
+    return Order(
+        subject=f"Ihre Bestellung {number} – vielen Dank",
+        name=f"Änne Müller {number}",
+        address=f"ann{number}@customers.example",
+        text=f"Bestellung {number}\n{_TEXT}",
+        html=f"<h1>Bestellung {number}</h1>\n{_HTML}",
+    )
+
+
+#: The same for a peer that is not written in Python; # stands for the number.
 MESSAGE = {
-    "subject": SUBJECT,
     "sender": SENDER,
-    "recipient_name": RECIPIENT_NAME,
-    "recipient": RECIPIENT,
-    "text": TEXT,
-    "html": HTML,
     "file_name": FILE_NAME,
     "file_type": FILE_TYPE,
+    "subject": "Ihre Bestellung # – vielen Dank",
+    "name": "Änne Müller #",
+    "address": "ann#@customers.example",
+    "text": f"Bestellung #\n{_TEXT}",
+    "html": f"<h1>Bestellung #</h1>\n{_HTML}",
 }
-#: What a sink must have counted for a small message, at the least: text and HTML, however they are encoded.
-SMALL_BYTES = len(TEXT) + len(HTML)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +63,8 @@ class Job:
 
     `kind`: "build" makes the bytes and sends nothing; "bulk" hands a batch over as the library does that best;
     "web" hands over one message after another, each as a request of its own would. `security`: "clear" has no log-in,
-    "starttls" has one. `connections` is how many may be open at a time. For "graph" the JSON of `graph` tells where
+    "starttls" has one. `connections` is how many may be open at a time, `window` how
+    many messages may be under way on one. For "graph" the JSON of `graph` tells where
     Entra and Graph are. `attachment_path` is a file for "memory".
     """
 
@@ -52,6 +78,7 @@ class Job:
     password: str = ""
     ca_file: str = ""
     connections: int = 1
+    window: int = 1
     way: str = ""
     graph: str = ""
     attachment_path: str = ""

@@ -159,9 +159,9 @@ def _smtp(report: Report) -> list[str]:
         cells = dict.fromkeys(columns, "–")
         for contender, result in zip(workload.contenders, results, strict=True):
             if not result.values:
-                cells[_column(contender)] = "not there" if result.reason.startswith("not there") else "–"
-                if result.reason.startswith("not there"):
-                    missing[result.name] = result.reason.removeprefix("not there: ")
+                if word := next((one for one in ("not there", "failed") if result.reason.startswith(one)), ""):
+                    cells[_column(contender)] = word
+                    missing[result.name] = result.reason
                 continue
             cell = duration(result.median)
             if contender.peer != OURS and ours.values:
@@ -171,7 +171,8 @@ def _smtp(report: Report) -> list[str]:
             cells[_column(contender)] = cell
         rows.append([workload.title, *cells.values()])
     lines = _table(["workload", *columns], rows)
-    lines += ["", *(f"{name} is not there: {reason}." for name, reason in missing.items())] if missing else []
+    lines += [""] if missing else []
+    lines += [f"{name} {'is ' * reason.startswith('not')}{reason}." for name, reason in missing.items()]
     return lines
 
 

@@ -64,6 +64,7 @@ class Workload:
 
 OURS_PLAIN = Contender(OURS)
 OURS_CHUNKING = Contender(OURS, "CHUNKING", chunking=True)
+OURS_WINDOW = Contender(OURS, "CHUNKING", chunking=True, fields={"window": 8})
 PEERS = tuple(Contender(peer) for peer in SMTP_PEERS)
 MB = 1_000_000
 MAIL, SOURCE = NAMES["flask_mail"], NAMES["smtp_source"]
@@ -94,21 +95,21 @@ WORKLOADS: tuple[Workload, ...] = (
         "bulk",
         "bulk, small, one connection",
         Job(kind="bulk", count=2000),
-        (OURS_PLAIN, OURS_CHUNKING, *PEERS),
+        (OURS_PLAIN, OURS_WINDOW, *PEERS),
         (Goal(MAIL, 12), Goal(SOURCE, 1.5)),
     ),
     Workload(
         "bulk-tls",
         "bulk, small, STARTTLS + AUTH, one connection",
         Job(kind="bulk", count=2000, security="starttls"),
-        (OURS_PLAIN, OURS_CHUNKING, *PEERS),
+        (OURS_PLAIN, OURS_WINDOW, *PEERS),
         (Goal(MAIL, 12), Goal(MAIL, 28, CHUNKING)),
     ),
     Workload(
         "bulk-1mb",
         "bulk, 1 MB attachment, one connection",
         Job(kind="bulk", count=200, attachment_bytes=MB),
-        (OURS_PLAIN, OURS_CHUNKING, *PEERS),
+        (OURS_PLAIN, OURS_WINDOW, *PEERS),
         (Goal(MAIL, 12), Goal(MAIL, 16, CHUNKING)),
         count_even=40,
     ),
@@ -116,7 +117,7 @@ WORKLOADS: tuple[Workload, ...] = (
         "bulk-slow",
         f"bulk, small, one connection, {SLOW_MS:g} ms round trip",
         Job(kind="bulk", count=200),
-        (OURS_PLAIN, OURS_CHUNKING, *PEERS),
+        (OURS_PLAIN, OURS_WINDOW, *PEERS),
         (Goal(MAIL, 3.7),),
         line="slow",
         count_even=40,

@@ -14,7 +14,7 @@ from typing import Any
 
 from aiosmtplib import SMTP, send
 
-from ..job import FILE_NAME, FILE_TYPE, HTML, RECIPIENT, RECIPIENT_NAME, SENDER, SUBJECT, TEXT, Job, NotOffered
+from ..job import FILE_NAME, FILE_TYPE, SENDER, Job, NotOffered, order
 
 DISTRIBUTION = "aiosmtplib"
 
@@ -28,14 +28,14 @@ def prepared(job: Job) -> Iterator[Callable[[], object]]:
         context = ssl.create_default_context(cafile=job.ca_file)
         options |= {"username": job.username, "password": job.password, "tls_context": context}
     data = job.attachment()
-    to = Address(RECIPIENT_NAME, addr_spec=RECIPIENT)
 
     def message() -> EmailMessage:
         made = EmailMessage(policy=SMTP_POLICY)
-        made["Subject"], made["From"], made["To"] = SUBJECT, SENDER, to
+        one = order()
+        made["Subject"], made["From"], made["To"] = one.subject, SENDER, Address(one.name, addr_spec=one.address)
         made["Date"], made["Message-ID"] = localtime(), make_msgid(domain="contoso.example")
-        made.set_content(TEXT)
-        made.add_alternative(HTML, subtype="html")
+        made.set_content(one.text)
+        made.add_alternative(one.html, subtype="html")
         if data:
             maintype, _, subtype = FILE_TYPE.partition("/")
             made.add_attachment(data, maintype=maintype, subtype=subtype, filename=FILE_NAME)

@@ -10,7 +10,7 @@ import django
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives, get_connection
 
-from ..job import FILE_NAME, FILE_TYPE, HTML, RECIPIENT, RECIPIENT_NAME, SENDER, SUBJECT, TEXT, Job, NotOffered
+from ..job import FILE_NAME, FILE_TYPE, SENDER, Job, NotOffered, order
 
 DISTRIBUTION = "django"
 settings.configure()
@@ -27,8 +27,9 @@ def prepared(job: Job) -> Iterator[Callable[[], object]]:
     data = job.attachment()
 
     def message() -> EmailMultiAlternatives:
-        made = EmailMultiAlternatives(SUBJECT, TEXT, SENDER, [f"{RECIPIENT_NAME} <{RECIPIENT}>"])
-        made.attach_alternative(HTML, "text/html")
+        one = order()
+        made = EmailMultiAlternatives(one.subject, one.text, SENDER, [f"{one.name} <{one.address}>"])
+        made.attach_alternative(one.html, "text/html")
         if data:
             made.attach(FILE_NAME, data, FILE_TYPE)
         return made

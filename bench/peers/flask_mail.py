@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from flask import Flask
 from flask_mail import Mail, Message
 
-from ..job import FILE_NAME, FILE_TYPE, HTML, RECIPIENT, RECIPIENT_NAME, SENDER, SUBJECT, TEXT, Job, NotOffered
+from ..job import FILE_NAME, FILE_TYPE, SENDER, Job, NotOffered, order
 
 DISTRIBUTION = "flask-mail"
 
@@ -23,7 +23,8 @@ def prepared(job: Job) -> Iterator[Callable[[], object]]:
     data = job.attachment()
 
     def message() -> Message:
-        made = Message(SUBJECT, [(RECIPIENT_NAME, RECIPIENT)], TEXT, HTML, sender=SENDER)
+        one = order()
+        made = Message(one.subject, [(one.name, one.address)], one.text, one.html, sender=SENDER)
         if data:
             made.attach(FILE_NAME, FILE_TYPE, data)
         return made
@@ -55,5 +56,5 @@ def prepared(job: Job) -> Iterator[Callable[[], object]]:
         return
     with app.app_context():
         if job.kind == "memory":
-            mail.send(Message("first", [RECIPIENT], "first", sender=SENDER))
+            mail.send(Message("first", [order().address], "first", sender=SENDER))
         yield ways[job.kind]

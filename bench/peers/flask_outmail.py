@@ -14,7 +14,7 @@ from flask_outmail.envelope import Envelope
 from flask_outmail.settings import SetupValues
 from flask_outmail.transports.memory import MemoryTransport
 
-from ..job import FILE_NAME, FILE_TYPE, HTML, RECIPIENT, RECIPIENT_NAME, SENDER, SUBJECT, TEXT, Job, NotOffered
+from ..job import FILE_NAME, FILE_TYPE, SENDER, Job, order
 
 DISTRIBUTION = "flask-outmail"
 
@@ -28,7 +28,9 @@ def prepared(job: Job) -> Iterator[Callable[[], object]]:
 
     def message() -> Message:
         attachments = [Attachment(FILE_NAME, FILE_TYPE, data)] if data else None
-        return Message(SUBJECT, [(RECIPIENT_NAME, RECIPIENT)], TEXT, HTML, sender=SENDER, attachments=attachments)
+        one = order()
+        to = [(one.name, one.address)]
+        return Message(one.subject, to, one.text, one.html, sender=SENDER, attachments=attachments)
 
     def build() -> None:
         for _ in range(job.count):
@@ -68,7 +70,7 @@ def prepared(job: Job) -> Iterator[Callable[[], object]]:
             with app.app_context():
                 if job.kind == "memory":
                     # What is loaded when it is first needed is not the attachment's doing.
-                    mail.send(Message("first", [RECIPIENT], "first", sender=SENDER))
+                    mail.send(Message("first", [order().address], "first", sender=SENDER))
                 yield ways[job.kind]
     finally:
         app.extensions["outmail"].look_again()
@@ -84,11 +86,10 @@ def _config(job: Job) -> dict[str, Any]:
         setup |= {name: world[name] for name in ("tenant", "client_id", "client_secret")}
         return {"OUTMAIL_CLOUDS": {"bench": world["cloud"]}, "OUTMAIL_SETUP": setup, "OUTMAIL_CA_FILE": job.ca_file}
     config: dict[str, Any] = {"MAIL_SERVER": job.host, "MAIL_PORT": job.port}
+    config |= {"OUTMAIL_SMTP_CONNECTIONS": job.connections, "OUTMAIL_SMTP_WINDOW": job.window}
     if job.security == "starttls":
         config |= {"MAIL_USE_TLS": True, "MAIL_USERNAME": job.username, "MAIL_PASSWORD": job.password}
         config["OUTMAIL_CA_FILE"] = job.ca_file
-    if job.connections > 1:
-        raise NotOffered("one connection at a time")
     return config
 
 

@@ -23,7 +23,7 @@ from msgraph.generated.models.recipient import Recipient
 from msgraph.generated.users.item.send_mail.send_mail_post_request_body import SendMailPostRequestBody
 from msgraph.graph_request_adapter import GraphRequestAdapter
 
-from ..job import HTML, RECIPIENT, RECIPIENT_NAME, SENDER, SUBJECT, Job, NotOffered
+from ..job import SENDER, Job, NotOffered, order
 
 DISTRIBUTION = "msgraph-sdk"
 
@@ -73,6 +73,7 @@ async def _users(world: dict[str, Any], ca_file: str) -> AsyncIterator[Any]:
 
 def _body() -> SendMailPostRequestBody:
     # This form holds one body; of text and HTML, HTML it is.
-    to = Recipient(email_address=EmailAddress(address=RECIPIENT, name=RECIPIENT_NAME))
-    body = ItemBody(content_type=BodyType.Html, content=HTML)
-    return SendMailPostRequestBody(message=Message(subject=SUBJECT, body=body, to_recipients=[to]))
+    one = order()
+    to = Recipient(email_address=EmailAddress(address=one.address, name=one.name))
+    body = ItemBody(content_type=BodyType.Html, content=one.html)
+    return SendMailPostRequestBody(message=Message(subject=one.subject, body=body, to_recipients=[to]))

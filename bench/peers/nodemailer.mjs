@@ -18,13 +18,16 @@ try {
 }
 say({ version: require("nodemailer/package.json").version + ", Node " + process.versions.node });
 
+let number = 0;
 function message(job, data) {
+  number += 1; // different in every message, so that nothing can be answered from memory
+  const own = (text) => text.replace("#", number);
   const made = {
     from: shared.sender,
-    to: { name: shared.recipient_name, address: shared.recipient },
-    subject: shared.subject,
-    text: shared.text,
-    html: shared.html,
+    to: { name: own(shared.name), address: own(shared.address) },
+    subject: own(shared.subject),
+    text: own(shared.text),
+    html: own(shared.html),
   };
   if (data.length) {
     made.attachments = [{ filename: shared.file_name, contentType: shared.file_type, content: data }];
@@ -48,11 +51,11 @@ async function run(job) {
   });
   const started = process.hrtime.bigint();
   if (job.kind === "build") {
-    for (let number = 0; number < job.count; number++) await new MailComposer(message(job, data)).compile().build();
+    for (let left = job.count; left > 0; left--) await new MailComposer(message(job, data)).compile().build();
   } else if (job.kind === "bulk") {
     await Promise.all(Array.from({ length: job.count }, () => transport.sendMail(message(job, data))));
   } else {
-    for (let number = 0; number < job.count; number++) await transport.sendMail(message(job, data));
+    for (let left = job.count; left > 0; left--) await transport.sendMail(message(job, data));
   }
   const seconds = Number(process.hrtime.bigint() - started) / 1e9;
   transport.close();

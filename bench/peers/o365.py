@@ -15,7 +15,7 @@ from O365 import Account
 from O365.connection import MSGraphProtocol
 from O365.utils.token import MemoryTokenBackend
 
-from ..job import HTML, RECIPIENT, RECIPIENT_NAME, SENDER, SUBJECT, Job, NotOffered
+from ..job import SENDER, Job, NotOffered, order
 
 DISTRIBUTION = "O365"
 
@@ -43,8 +43,9 @@ def prepared(job: Job) -> Iterator[Callable[[], object]]:
 
 def _send(account: Account) -> None:
     message = account.new_message()
-    message.to.add((RECIPIENT_NAME, RECIPIENT))
-    message.subject, message.body = SUBJECT, HTML
+    one = order()
+    message.to.add((one.name, one.address))
+    message.subject, message.body = one.subject, one.html
     if not message.send():
         raise RuntimeError("not accepted")
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from flask_outmail.envelope import Envelope
 from flask_outmail.message import Attachment, Message
 
-from ..job import FILE_NAME, FILE_TYPE, HTML, RECIPIENT, RECIPIENT_NAME, SENDER, SUBJECT, TEXT, Job, NotOffered
+from ..job import FILE_NAME, FILE_TYPE, SENDER, Job, NotOffered, order
 
 
 def version() -> str:
@@ -24,11 +24,18 @@ def prepared(job: Job) -> Iterator[Callable[[], object]]:
     if job.kind not in ("bulk", "web"):
         raise NotOffered("sends only what is made already")
     attachments = [Attachment(FILE_NAME, FILE_TYPE, job.attachment())] if job.attachment_bytes else []
+    one = order()
     message = Message(
-        SUBJECT, [(RECIPIENT_NAME, RECIPIENT)], TEXT, HTML, sender=SENDER, attachments=attachments, date=1_780_000_000
+        one.subject,
+        [(one.name, one.address)],
+        one.text,
+        one.html,
+        sender=SENDER,
+        attachments=attachments,
+        date=1_780_000_000,
     )
     content = bytes(Envelope.for_message(message).content)
-    group = f"MAIL FROM:<{SENDER}>\r\nRCPT TO:<{RECIPIENT}>\r\nDATA\r\n".encode()
+    group = f"MAIL FROM:<{SENDER}>\r\nRCPT TO:<{one.address}>\r\nDATA\r\n".encode()
     piece = content + b".\r\n" + group
 
     def send() -> None:

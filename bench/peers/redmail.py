@@ -8,7 +8,7 @@ from typing import Any
 
 from redmail import EmailSender
 
-from ..job import FILE_NAME, HTML, RECIPIENT, RECIPIENT_NAME, SENDER, SUBJECT, TEXT, Job, NotOffered
+from ..job import FILE_NAME, SENDER, Job, NotOffered, order
 
 DISTRIBUTION = "redmail"
 
@@ -20,22 +20,25 @@ def prepared(job: Job) -> Iterator[Callable[[], object]]:
     log_in = {"username": job.username, "password": job.password} if job.security == "starttls" else {}
     sender = EmailSender(job.host, job.port, use_starttls=job.security == "starttls", **log_in)
     data = job.attachment()
-    message: dict[str, Any] = {
-        "subject": SUBJECT,
-        "sender": SENDER,
-        "receivers": [f"{RECIPIENT_NAME} <{RECIPIENT}>"],
-        "text": TEXT,
-        "html": HTML,
-        "attachments": {FILE_NAME: data} if data else None,
-    }
+
+    def message() -> dict[str, Any]:
+        one = order()
+        return {
+            "subject": one.subject,
+            "sender": SENDER,
+            "receivers": [f"{one.name} <{one.address}>"],
+            "text": one.text,
+            "html": one.html,
+            "attachments": {FILE_NAME: data} if data else None,
+        }
 
     def build() -> None:
         for _ in range(job.count):
-            sender.get_message(**message).as_bytes()
+            sender.get_message(**message()).as_bytes()
 
     def web() -> None:
         for _ in range(job.count):
-            sender.send(**message)
+            sender.send(**message())
 
     def bulk() -> None:
         with sender:

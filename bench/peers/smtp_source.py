@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from flask_outmail.envelope import Envelope
 from flask_outmail.message import Attachment, Message
 
-from ..job import FILE_NAME, FILE_TYPE, HTML, RECIPIENT, RECIPIENT_NAME, SENDER, SUBJECT, TEXT, Job, NotOffered
+from ..job import FILE_NAME, FILE_TYPE, SENDER, Job, NotOffered, order
 
 PROGRAM = shutil.which("smtp-source", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/lib/postfix/sbin")
 
@@ -35,13 +35,20 @@ def prepared(job: Job) -> Iterator[Callable[[], object]]:
         raise NotOffered("no TLS")
     assert PROGRAM is not None  # noqa: S101
     attachments = [Attachment(FILE_NAME, FILE_TYPE, job.attachment())] if job.attachment_bytes else []
+    one = order()
     message = Message(
-        SUBJECT, [(RECIPIENT_NAME, RECIPIENT)], TEXT, HTML, sender=SENDER, attachments=attachments, date=1_780_000_000
+        one.subject,
+        [(one.name, one.address)],
+        one.text,
+        one.html,
+        sender=SENDER,
+        attachments=attachments,
+        date=1_780_000_000,
     )
     with tempfile.NamedTemporaryFile() as file:
         file.write(bytes(Envelope.for_message(message).content).replace(b"\r\n", b"\n"))
         file.flush()
-        command = [PROGRAM, "-F", file.name, "-f", SENDER, "-t", RECIPIENT, "-m", str(job.count)]
+        command = [PROGRAM, "-F", file.name, "-f", SENDER, "-t", one.address, "-m", str(job.count)]
         command += ["-s", str(job.connections), *(["-d"] if job.kind == "bulk" else [])]
         command.append(f"{job.host}:{job.port}")
         yield lambda: subprocess.run(command, check=True, capture_output=True)
