@@ -57,3 +57,35 @@ def test_the_fixtures_of_the_guide_exist(outmail_config: dict[str, Any], simulat
         mail.send(subject="Hi", recipients=["ann@example.com"], body="Thank you")
     [received] = simulator.wait_for(1)
     assert (received.recipient, "Thank you" in received.text) == ("ann@example.com", True)
+
+
+def test_the_guides_check_of_a_signature_takes_ours_and_no_other() -> None:
+    from datetime import datetime, timezone
+
+    from flask_outmail.outbox.webhook import signature
+
+    [block] = [one for one in blocks(ROOT / "docs/how-to/watch-it.md") if "def is_genuine" in one]
+    names: dict[str, Any] = {}
+    exec(compile(block, "guide", "exec"), names)  # noqa: S102 -- the documentation's own code
+    is_genuine = names["is_genuine"]
+    at = datetime(2026, 11, 25, 12, 0, tzinfo=timezone.utc)
+    header, now = signature("s3cret", b'{"id": "7"}', at), at.timestamp()
+    assert is_genuine("s3cret", header, b'{"id": "7"}', now=now + 60)
+    assert not is_genuine("s3cret", header, b'{"id": "8"}', now=now)
+    assert not is_genuine("other", header, b'{"id": "7"}', now=now)
+    assert not is_genuine("s3cret", header, b'{"id": "7"}', now=now + 3600), "an old one sent again"
+    for wrong in ("", "t=x,v1=y", "v1=y", header.partition(",")[0]):
+        assert not is_genuine("s3cret", wrong, b'{"id": "7"}', now=now)
+
+
+def test_the_guides_list_of_a_notices_fields_is_whole() -> None:
+    from datetime import datetime, timezone
+
+    from flask_outmail.diagnosis.remedies import remedy_for
+    from flask_outmail.errors import OutmailError
+    from flask_outmail.outbox.notices import Notice
+
+    at = datetime(2026, 11, 25, 12, 0, tzinfo=timezone.utc)
+    notice = Notice.test(remedy_for(OutmailError("", code="alert_test")), application="shop", at=at)
+    page = (ROOT / "docs/how-to/watch-it.md").read_text()
+    assert [name for name in notice.to_dict() if f"`{name}`" not in page and name != "version"] == []
