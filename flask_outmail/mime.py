@@ -276,7 +276,7 @@ def _ascii_filename(filename: str | None) -> str | None:
 
 def _filename(filename: str) -> str:
     """The parameter that names the file: a quoted string, or RFC 2231, in pieces when one line cannot hold it."""
-    if filename.isascii() and len(filename) <= _MAX_QUOTED_CHARS and "=?" not in filename:
+    if filename.isascii() and "=?" not in filename and len(filename) <= _MAX_QUOTED_CHARS:
         # On one line even where it is long: more programs read that than RFC 2231 in pieces.
         text = quoted(filename)
         return f"\r\n filename={text}" if len(text) > 36 else f" filename={text}"
