@@ -97,7 +97,8 @@ class GraphTransport:
         are therefore written as Bcc, which Exchange takes out again on delivery.
 
         Raises:
-            UnsupportedFeature: a header names somebody who is not to receive it, or an address outside ASCII.
+            UnsupportedFeature: a header names somebody who is not to receive it, an address outside ASCII, or a
+                bounce address that is not the sender's.
         """
         strangers = [address for address in envelope.visible if address not in envelope.recipients]
         if strangers:
@@ -110,6 +111,12 @@ class GraphTransport:
             raise UnsupportedFeature(
                 "Graph is not known to take addresses outside ASCII before the @",
                 feature="SMTPUTF8",
+                transport=self.name,
+            )
+        if envelope.sender != envelope.from_address:
+            raise UnsupportedFeature(
+                "Exchange sends bounces to the mailbox that sent, and to no other address",
+                feature="a bounce address (envelope_from)",
                 transport=self.name,
             )
         hidden = [address for address in envelope.recipients if address not in envelope.visible]
