@@ -16,11 +16,13 @@ from .diagnosis import steps
 from .diagnosis.remedies import WHO_LABELS, Remedy, remedy_for
 from .diagnosis.steps import Step
 from .engine import Engine
-from .errors import OutmailError
+from .errors import ConfigurationError, OutmailError
 from .message import Message
-from .models import PRIMARY, utc_now
+from .models import utc_now
 from .outbox import alerts, store
 from .proving import domain_check, trial
+from .settings import PRIMARY
+from .working import run_worker
 
 outmail_commands = AppGroup("outmail", help="Outbound mail: set it up, prove it, watch it.")
 
@@ -188,6 +190,25 @@ def _status(found: Engine) -> dict[str, Any]:
             proof = setups.last_proof(session)
             facts["last_test"] = f"{proof.created_at:%Y-%m-%d %H:%M} UTC" if proof else "never"
     return facts
+
+
+@outmail_commands.command("worker")
+@click.option("--once", is_flag=True, help="End when nothing can leave now.")
+@click.option("--drain", is_flag=True, help="End when everything is settled, after retries too.")
+@click.option("--concurrency", type=click.IntRange(min=1), default=None, help="At most so many messages at a time.")
+@with_appcontext
+def worker(once: bool, drain: bool, concurrency: int | None) -> None:
+    """Hand over what is queued, until Ctrl-C or SIGTERM. Any number may run.
+
+    The first signal lets it finish what is under way, the second ends it at once.
+    """
+    try:
+        if engine().database.tables_missing():
+            raise ConfigurationError("the tables are missing: run `flask outmail init-db`", code="tables_missing")
+        accepted = run_worker(engine(), once=once, drain=drain, concurrency=concurrency or 0)
+    except OutmailError as exc:
+        raise Refusal(exc) from exc
+    click.echo(f"Messages accepted: {accepted}.")
 
 
 @outmail_commands.command("simulator", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})

@@ -14,6 +14,7 @@ class Current:
     """The setup in force for one connection, and the transport made from it.
 
     `source` is "database", or the configuration key it comes from. `setup_id` is the row's id, if it has one.
+    `stamp` is another text whenever the setup is another.
     """
 
     connection: str
@@ -22,6 +23,7 @@ class Current:
     verified: bool
     source: str
     setup_id: int | None = None
+    stamp: str = ""
     has_incident: bool = False
     has_held: bool = False
 

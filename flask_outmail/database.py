@@ -37,8 +37,10 @@ class Database:
         return self.db is not None
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self, *, wait_s: float | None = None) -> Iterator[Session]:
         """A session of our own, so that our work neither commits nor rolls back the application's.
+
+        `wait_s` is how long to wait for SQLite's lock, in seconds; by default what the application has set (5 s).
 
         Raises:
             ConfigurationError: there is no database, or our tables are not in it.
@@ -48,13 +50,17 @@ class Database:
             raise ConfigurationError(
                 "this needs a database: give Mail the application's Flask-SQLAlchemy object", code="database_missing"
             )
-        with self._app_context():
-            try:
-                with self._new_session() as session:
-                    yield session
-            except (DBAPIError, PoolTimeout) as exc:
-                # From None: a database's own text quotes the values of the statement, addresses and subjects too.
-                raise self._fault(exc) from None
+        with self._app_context(), self.faults(), self._new_session(wait_s) as session:
+            yield session
+
+    @contextmanager
+    def faults(self) -> Iterator[None]:
+        """Turns what the database raises into errors of ours; see `session`."""
+        try:
+            yield
+        except (DBAPIError, PoolTimeout) as exc:
+            # From None: a database's own text quotes the values of the statement, addresses and subjects too.
+            raise self._fault(exc) from None
 
     @property
     def is_shared(self) -> bool:
@@ -156,19 +162,57 @@ class Database:
             with self._app.app_context():
                 yield
 
-    def _new_session(self) -> Session:
+    @contextmanager
+    def _new_session(self, wait_s: float | None = None) -> Iterator[Session]:
         engine = self.db.engine
         if isinstance(engine.pool, StaticPool):
             # An SQLite database in memory has one connection. A second session on it would commit or roll back what
             # the application has not finished, so it works inside the application's transaction instead.
             own = self.db.session()
             if own.in_transaction():
-                return Session(own.connection(), expire_on_commit=False, join_transaction_mode="create_savepoint")
-        return Session(engine, expire_on_commit=False)
+                joined = Session(own.connection(), expire_on_commit=False, join_transaction_mode="create_savepoint")
+                with joined as session:
+                    yield session
+                return
+        elif wait_s is not None and engine.dialect.name == "sqlite":
+            with (
+                engine.connect() as connection,
+                _patience(connection, wait_s),
+                Session(connection, expire_on_commit=False) as session,
+            ):
+                yield session
+            return
+        if engine.dialect.name in ("mysql", "mariadb"):
+            # What others have committed is seen at once, and a look at an index locks no gap in it.
+            engine = engine.execution_options(isolation_level="READ COMMITTED")
+        with Session(engine, expire_on_commit=False) as session:
+            yield session
+
+    @property
+    def is_sqlite(self) -> bool:
+        with self._app_context():
+            return bool(self.db.engine.dialect.name == "sqlite")
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether it is an SQLite database in memory: one connection, which all share."""
+        with self._app_context():
+            return isinstance(self.db.engine.pool, StaticPool)
+
+    def application_session(self) -> Session | None:
+        """The application's own session, when it is in the middle of a transaction."""
+        if not self or not has_app_context() or current_app._get_current_object() is not self._app:  # type: ignore[attr-defined]
+            return None
+        registry = self.db.session.registry
+        if not registry.has():
+            return None
+        session: Session = registry()
+        return session if session.in_transaction() else None
 
     def _fault(self, exc: SQLAlchemyError) -> OutmailError:
         try:
-            tables, columns = self._missing()
+            # A lock says nothing about tables, and looking for them would wait for it once more.
+            tables, columns = ([], []) if _is_locked(exc) else self._missing()
         except SQLAlchemyError:
             tables, columns = [], []
         if len(tables) == len(models.Base.metadata.tables):
@@ -183,3 +227,19 @@ class Database:
         return TransportUnavailable(
             "the database did not answer", code="database_unavailable", detail=type(getattr(exc, "orig", exc)).__name__
         )
+
+
+def _is_locked(exc: SQLAlchemyError) -> bool:
+    return "locked" in str(getattr(exc, "orig", ""))
+
+
+@contextmanager
+def _patience(connection: Connection, wait_s: float) -> Iterator[None]:
+    """Lets SQLite wait so long for a lock on this connection."""
+    raw: Any = connection.connection.dbapi_connection
+    (before,) = raw.execute("PRAGMA busy_timeout").fetchone()
+    raw.execute(f"PRAGMA busy_timeout = {int(wait_s * 1000)}")
+    try:
+        yield
+    finally:
+        raw.execute(f"PRAGMA busy_timeout = {int(before)}")

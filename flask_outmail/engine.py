@@ -1,65 +1,66 @@
-"""One application's mail: which setup is in force, its transport, and what happens to each message.
+"""One application's mail: what happens to each message.
 
-`Mail` (in `extension`) is what applications hold; there is one `Engine` for each application behind it.
+`Mail` (in `extension`) is what applications hold; there is one `Engine` for each application behind it. Which setup is
+in force is the story of `connections`, what goes into the database that of `queueing`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any, NoReturn
+from uuid import uuid4
 
 from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
-from . import services, setups
 from .access import Access
 from .alert_channels import OnAlert
 from .alerting import Alerting
+from .connections import Connections
 from .current import Current
 from .database import Database
-from .envelope import Envelope, Receipt
+from .envelope import Envelope, Receipt, failed_receipt
 from .errors import (
     ConfigurationError,
     DeliveryError,
     DeliveryUnknown,
+    MissingSender,
     OutmailError,
     RecipientsRefused,
     SenderRefused,
     SetupNotVerified,
-    TransportUnavailable,
 )
-from .message import Address, Message
-from .models import PRIMARY, Setup
-from .outbox import alerts, store
+from .message import Message
+from .models import utc_now
+from .outbox import claims, hands, store, verdicts
+from .outbox.claims import Begun
+from .outbox.hands import Job
+from .outbox.states import ACCEPTED, HELD, QUEUED, SUPPRESSED, WAITING
+from .outbox.store import Draft, Queued
+from .outbox.verdicts import Verdict
 from .previews import Previews
-from .settings import Settings, SetupValues, flask_mail_values
-from .signals import email_dispatched, message_accepted, message_failed, message_held, notify
+from .queueing import Queueing
+from .services import Environment
+from .settings import PRIMARY, Settings
+from .signals import email_dispatched, message_accepted, message_failed, message_held, message_queued, notify
 from .token_store import StoredTokens
-from .transports.base import Transport
+from .transports.base import deliver_many
 from .transports.memory import MemoryTransport
 from .vault import Vault, derived_key
 
 logger = logging.getLogger(__name__)
 
-#: How long one look at the database counts. Other processes notice a saved change within this time.
-LOOK_S = 1.0
 #: How much of a caller's time may go into releasing messages that were held.
 RELEASE_SLICE_S = 1.0
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A stamp that changes whenever the setup in force does, and how to make the `Current` it stands for."""
-
-    stamp: Any
-    make: Callable[[], Current | None]
-    has_incident: bool = False
-    has_held: bool = False
+#: How many messages of a bulk share one transaction of the delivery log.
+LINES_TOGETHER = 100
 
 
 class Engine:
@@ -82,29 +83,18 @@ class Engine:
         self.suppressed = MemoryTransport()
         self.previews = Previews()
         self.database = Database(app, db)
-        shared = StoredTokens(self.database, lambda: self.vault)
-        self.environment = replace(services.Environment.of(settings), token_store=shared)
+        self.environment = replace(
+            Environment.of(settings), token_store=StoredTokens(self.database, lambda: self.vault)
+        )
         self._vault: Vault | None = None
+        self.connections = Connections(app, settings, self.database, self.environment, lambda: self.vault)
+        self.queueing = Queueing(app, settings, self.database, lambda: self.vault)
         self.alerting = Alerting(
             app.name, self.database, settings, self.current, on_alert, lambda: bool(mail_state.suppress)
         )
-        self._forget()
-        if settings.setup is not None:
-            self._check_configured(settings.setup, settings.setup_key)
-
-    def _forget(self) -> None:
-        self._process_id = os.getpid()
-        self._lock = threading.Lock()
-        self._known: dict[str, tuple[Any, float, Current | None]] = {}
         self.test_times: list[float] = []
-        self._warned_tables = False
-
-    def _check_configured(self, values: SetupValues, key: str) -> None:
-        service = services.service(values.service)
-        found = service.problems(service.complete(values, self.environment), self.environment)
-        if found:
-            told = "; ".join(f"{field}: {sentence}" for field, sentence in found.items())
-            raise ConfigurationError(f"{key}: {told}", code="config_invalid")
+        #: Called when something was queued, where a worker runs in this process.
+        self.wake: Callable[[], None] = lambda: None
 
     @property
     def vault(self) -> Vault:
@@ -121,113 +111,22 @@ class Engine:
             self._vault = Vault(keys)
         return self._vault
 
-    # -- which setup is in force -------------------------------------------------------------------------------------
+    def current(self, connection: str = PRIMARY, *, fresh: bool = False) -> Current | None:
+        """`Connections.current`."""
+        return self.connections.current(connection, fresh=fresh)
 
     def look_again(self) -> None:
-        """Forgets what is known of the setups, so that the next message sees what was just saved."""
-        with self._lock:
-            known, self._known = self._known, {}
-        for _, _, current in known.values():
-            if current is not None:
-                current.transport.close()
+        """`Connections.look_again`."""
+        self.connections.look_again()
 
     def look_soon(self) -> None:
-        """Makes the next message look at the database again, with the transports kept."""
-        with self._lock:
-            self._known = {name: (stamp, float("-inf"), current) for name, (stamp, _, current) in self._known.items()}
-
-    def current(self, connection: str = PRIMARY, *, fresh: bool = False) -> Current | None:
-        """The setup in force, or None when there is none yet.
-
-        `OUTMAIL_SETUP` wins over a saved setup, and that over Flask-Mail's `MAIL_…` keys. May read the database.
-
-        Raises:
-            ConfigurationError: the connection is unknown, or the tables are missing and nothing else is configured.
-        """
-        if os.getpid() != self._process_id:
-            # After a fork both processes would speak over the same sockets. Not closed here: they are the parent's.
-            self._forget()
-        now = time.monotonic()
-        with self._lock:
-            _, looked_at, known = self._known.get(connection, (None, 0.0, None))
-        if known is not None and not fresh and now - looked_at < LOOK_S:
-            return known
-        try:
-            found = self._look(connection)
-        except TransportUnavailable as exc:
-            if known is not None and known.verified:
-                # What was verified a moment ago carries mail on while the database does not answer.
-                logger.warning("the database did not answer; the setup last seen is used", extra={"code": exc.code})
-                return known
-            raise
-        with self._lock:
-            # Looked up again: of several threads that saw the same change, one makes the transport and all use it.
-            stamp, _, known = self._known.get(connection, (None, 0.0, None))
-            if known is None or stamp != found.stamp:
-                known = found.make()
-            flags = (found.has_incident, found.has_held)
-            if known is not None and (known.has_incident, known.has_held) != flags:
-                known = replace(known, has_incident=found.has_incident, has_held=found.has_held)
-            self._known[connection] = (found.stamp, now, known)
-        return known
-
-    def _look(self, connection: str) -> _Found:
-        settings = self.settings
-        if connection == PRIMARY and settings.setup is not None:
-            setup, key = settings.setup, settings.setup_key
-            return _Found(key, lambda: self._configured(setup, key))
-        if self.database:
-            try:
-                with self.database.session() as session:
-                    row = setups.active(session, connection)
-                    if row is not None:
-                        version = row.auth_object.version if row.auth_object else 0
-                        stamp = (row.id, row.activated_at, row.verified_fingerprint, version)
-                        has_incident = alerts.has_open(session, connection)
-                        has_held = store.has_held(session, connection)
-                        session.expunge_all()
-                        return _Found(stamp, lambda: self._saved(row, connection), has_incident, has_held)
-            except ConfigurationError as exc:
-                if exc.code != "tables_missing" or settings.fallback is None or connection != PRIMARY:
-                    raise
-                self._warn_tables()
-        if connection != PRIMARY:
-            raise ConfigurationError(f"there is no connection named {connection!r}", code="connection_unknown")
-        if settings.fallback is not None:
-            fallback = settings.fallback
-            return _Found("MAIL_SERVER", lambda: self._configured(fallback, "MAIL_SERVER"))
-        if not self.database:
-            # Exactly what Flask-Mail does with an empty configuration: a mail server on this machine.
-            return _Found("MAIL_SERVER", lambda: self._configured(flask_mail_values(self.app.config), "MAIL_SERVER"))
-        return _Found(None, lambda: None)
-
-    def _warn_tables(self) -> None:
-        if not self._warned_tables:
-            self._warned_tables = True
-            logger.warning("the tables are missing (run `flask outmail init-db`); MAIL_… configuration is used")
-
-    def _configured(self, values: SetupValues, key: str) -> Current:
-        """A setup from configuration counts as verified: whoever can write the configuration has decided."""
-        service = services.service(values.service)
-        values = service.complete(values, self.environment)
-        return Current(PRIMARY, values, service.transport(values, self.environment), True, key)
-
-    def _saved(self, row: Setup, connection: str) -> Current:
-        values = setups.values_of(row, self.vault)
-        service = services.service(values.service)
-        return Current(
-            connection=connection,
-            values=values,
-            transport=service.transport(values, self.environment),
-            verified=setups.is_verified(row, values, self.vault),
-            source="database",
-            setup_id=row.id,
-        )
+        """`Connections.look_soon`."""
+        self.connections.look_soon()
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
     def deliver(self, message: Message, *, via: str = PRIMARY, envelope_from: str = "") -> Receipt:
-        """Hands one message over, or holds it. A receipt from here is always an accepted one.
+        """Hands one message over, queues it (as OUTMAIL_DELIVERY says), or holds it.
 
         Raises:
             InvalidMessage, UnsupportedFeature, DeliveryError, ConfigurationError: as documented there.
@@ -237,34 +136,136 @@ class Engine:
             message.date = time.time()
         if self.mail_state.suppress:
             return self._suppress(message, envelope_from)
+        if self.settings.delivery == "outbox":
+            return self._queue(message, via, envelope_from)
+        current = self._verified(message, via, envelope_from)
+        # What is wrong with the message is the caller's mistake and told to the caller; nobody else can mend it.
+        envelope = self._envelope(message, current, envelope_from)
+        started = time.perf_counter()
+        try:
+            receipt = hands.deliver(current.transport, envelope)
+        except OutmailError as exc:
+            self._failed(message, exc, current)
+            self._log([self._line(message, envelope, exc, via, time.perf_counter() - started)])
+            raise
+        receipt = self._with_connection(receipt, via)
+        self._log([self._line(message, envelope, receipt, via)])
+        self._accepted(message, receipt, current)
+        return receipt
+
+    def deliver_many(self, messages: Iterable[Message], *, via: str = PRIMARY) -> Iterator[Receipt]:
+        """Hands messages over; yields one receipt for each, in order. One that fails does not stop the rest.
+
+        A receipt that is false carries `error`.
+        """
+        rest = iter(messages)
+        for first in rest:
+            now = None if self.mail_state.suppress or self.settings.delivery == "outbox" else self.current(via)
+            if now is None or not now.verified:
+                # Queued, held or suppressed: each by itself.
+                yield self._one_of_many(first, via)
+                continue
+            yield from self._bulk(first, rest, now, via)
+
+    def _one_of_many(self, message: Message, via: str) -> Receipt:
+        try:
+            return self.deliver(message, via=via)
+        except OutmailError as exc:
+            return failed_receipt(message, exc, via)
+
+    def _bulk(self, first: Message, rest: Iterator[Message], current: Current, via: str) -> Iterator[Receipt]:
+        # What was pulled from `rest` and has no outcome yet: with its envelope, or with what is wrong with it.
+        pulled: deque[tuple[Message, Envelope | OutmailError]] = deque()
+
+        def envelopes() -> Iterator[Envelope]:
+            message: Message | None = first
+            while message is not None:
+                try:
+                    envelope = self._envelope(message, current, "")
+                except OutmailError as exc:
+                    pulled.append((message, exc))
+                else:
+                    pulled.append((message, envelope))
+                    yield envelope
+                message = next(rest, None)
+
+        lines: list[tuple[Draft, Verdict | None]] = []
+        outcomes = deliver_many(current.transport, envelopes())
+        try:
+            while True:
+                outcome, is_last = self._next_outcome(outcomes, current)
+                while pulled and isinstance(pulled[0][1], OutmailError):
+                    message, problem = pulled.popleft()
+                    assert isinstance(problem, OutmailError)  # noqa: S101 -- looked at in the line above
+                    yield failed_receipt(message, problem, via)
+                if outcome is None:
+                    break
+                # After a fault of the transport's own, all that was under way is unknown.
+                for message, envelope in [pulled.popleft() for _ in range(len(pulled) if is_last else 1)]:
+                    if isinstance(envelope, OutmailError):
+                        yield failed_receipt(message, envelope, via)
+                        continue
+                    lines.append(self._line(message, envelope, outcome, via))
+                    yield self._outcome_of_many(message, outcome, current, via)
+                if len(lines) >= LINES_TOGETHER:
+                    self._log(lines)
+                    lines = []
+                if is_last:
+                    break
+        finally:
+            # What was handed over by now stays so; the transport gives back what it has opened.
+            getattr(outcomes, "close", lambda: None)()
+            self._log(lines)
+
+    @staticmethod
+    def _next_outcome(outcomes: Iterator[Receipt | OutmailError], current: Current) -> tuple[Any, bool]:
+        try:
+            return next(outcomes, None), False
+        except OutmailError as exc:
+            return exc, True
+        except Exception as exc:  # a third party's transport may raise anything, before or after a message left
+            return hands.transport_fault(exc, current.transport), True
+
+    def _outcome_of_many(self, message: Message, outcome: Receipt | OutmailError, now: Current, via: str) -> Receipt:
+        if isinstance(outcome, OutmailError):
+            self._failed(message, outcome, now)
+            return failed_receipt(message, outcome, via)
+        receipt = self._with_connection(outcome, via)
+        self._accepted(message, receipt, now)
+        return receipt
+
+    def _verified(self, message: Message, via: str, envelope_from: str) -> Current:
+        """The setup in force; without a verified one the message is held, which raises."""
         current = self.current(via)
         if current is None or not current.verified:
             # What is known may be a second old; a message must not be held because of that.
             current = self.current(via, fresh=True)
         if current is None or not current.verified:
-            return self._hold(message, via, current, envelope_from)
-        self._fill_sender(message, current)
-        # What is wrong with the message is the caller's mistake and told to the caller; nobody else can mend it.
-        envelope = Envelope.for_message(
+            self._hold(message, via, current, envelope_from)
+        return current
+
+    def _envelope(self, message: Message, current: Current, envelope_from: str) -> Envelope:
+        if message.date is None:
+            message.date = time.time()
+        fills_sender = getattr(current.transport, "fills_sender", False)
+        if current.sender and (not message.sender or self._is_old_default(message)):
+            # A sender that came from MAIL_DEFAULT_SENDER gives way to that of the setup in force: the keys of
+            # Flask-Mail often stay in the configuration after the administrator has moved on, and Exchange would
+            # refuse them. Where several connections may carry it, each puts in its own.
+            message.sender = None
+            if not fills_sender:
+                message.sent_by(current.sender)
+        return Envelope.for_message(
             message,
             sender=envelope_from,
-            mailbox=current.mailbox,
+            mailbox="" if fills_sender else current.mailbox,
             ascii_attachments=self.mail_state.ascii_attachments,
+            sender_later=fills_sender and bool(current.sender),
         )
-        try:
-            receipt = _deliver(current.transport, envelope)
-        except OutmailError as exc:
-            self._failed(message, exc, current)
-            raise
-        receipt = replace(receipt, connection=via)
-        self._accepted(message, receipt, current)
-        return receipt
 
-    def _fill_sender(self, message: Message, current: Current) -> None:
-        # A sender that came from MAIL_DEFAULT_SENDER gives way to that of the setup in force: the keys of Flask-Mail
-        # often stay in the configuration after the administrator has moved on, and Exchange would refuse them.
-        if current.sender and (not message.sender or self._is_old_default(message)):
-            message.sent_by(current.sender)
+    @staticmethod
+    def _with_connection(receipt: Receipt, via: str) -> Receipt:
+        return receipt if receipt.connection else replace(receipt, connection=via)
 
     def _is_old_default(self, message: Message) -> bool:
         """Whether the sender is what the configuration put in, and nobody chose it since."""
@@ -274,7 +275,8 @@ class Engine:
 
     def _suppress(self, message: Message, envelope_from: str) -> Receipt:
         if not message.sender and self.settings.setup is not None:
-            message.sent_by(self._configured(self.settings.setup, self.settings.setup_key).sender)
+            configured = self.connections.current()
+            message.sent_by(configured.sender if configured is not None else "")
         envelope = Envelope.for_message(
             message, sender=envelope_from, ascii_attachments=self.mail_state.ascii_attachments
         )
@@ -293,36 +295,130 @@ class Engine:
                 "elapsed_s": round(receipt.elapsed_s, 3),
             },
         )
-        if current.has_incident or self.alerting.remembers(current.connection):
-            self.alerting.recovered(current.connection)
-            self.look_soon()
+        for name, error in receipt.tried:
+            # It went by another way; that the first one fails is news all the same.
+            failing = self.current(name)
+            if failing is not None:
+                self.queueing.soon(lambda error=error, failing=failing: self.tell(error, failing))  # type: ignore[misc]
+        is_failing = current.has_incident or self.alerting.remembers(current.connection)
+        if is_failing and not receipt.tried:
+            self.queueing.soon(lambda: self.recovered(current))
         notify(email_dispatched, self.app, message=message)
         notify(message_accepted, self.app, message=message, receipt=receipt)
         if current.has_held:
             # This connection has just shown that it works: what waited for that goes too, a little at a time.
-            try:
-                self.release(current.connection, budget_s=RELEASE_SLICE_S)
-            except (OutmailError, SQLAlchemyError) as exc:
-                logger.warning("held messages were not released", extra={"error": type(exc).__name__})
+            self.queueing.soon(lambda: self._release_a_little(current.connection))
 
-    def _hold(self, message: Message, via: str, current: Current | None, envelope_from: str) -> NoReturn:
-        """Keeps the message and raises `SetupNotVerified`."""
-        reason = "no mail service is set up yet" if current is None else "the active setup has not passed a test"
+    # -- queueing ----------------------------------------------------------------------------------------------------
+
+    def _queue(self, message: Message, via: str, envelope_from: str) -> Receipt:
+        draft = self._draft(message, via, envelope_from, state=QUEUED, origin="send")
+        queued = self.queueing.queue(draft)
+        receipt = self._queued_receipt(draft, queued, via)
+        notify(message_queued, self.app, message=message, receipt=receipt)
+        self.wake()
+        return receipt
+
+    def enqueue(
+        self,
+        message: Message,
+        *,
+        at: datetime | None,
+        key: str | None,
+        not_after: datetime | None,
+        priority: int,
+        via: str,
+        session: Any,
+    ) -> Queued:
+        """Adds a message to the outbox in the caller's own transaction: see `Sending.enqueue`."""
+        if not self.database:
+            raise ConfigurationError(
+                "the outbox needs a database: give Mail the application's Flask-SQLAlchemy object",
+                code="database_missing",
+            )
+        for name, moment in (("at", at), ("not_after", not_after)):
+            if moment is not None and moment.utcoffset() is None:
+                raise ValueError(f"{name} has no time zone, so nobody knows which moment is meant")
+        if key is not None and not 0 < len(key) <= 200:
+            raise ValueError("a key has 1 to 200 characters")
+        if not -1_000_000 <= priority <= 1_000_000:
+            raise ValueError("a priority is a number from -1000000 to 1000000")
+        if message.date is None:
+            message.date = time.time()
+        facts: dict[str, Any] = {"origin": "enqueue", "key": key, "turn": -priority, "not_after_at": not_after}
+        now = utc_now()
+        if self.mail_state.suppress:
+            self._suppress(message, "")
+            draft = self._draft(message, via, "", state=SUPPRESSED, **facts)
+        elif at is not None and at > now:
+            draft = self._draft(message, via, "", state=WAITING, due_at=at, queued_at=at, **facts)
+        else:
+            draft = self._draft(message, via, "", state=QUEUED, **facts)
+        queued = self.queueing.join(draft, session)
+        notify(message_queued, self.app, message=message, receipt=self._queued_receipt(draft, queued, via))
+        return queued
+
+    def _draft(self, message: Message, via: str, envelope_from: str, *, state: str, **facts: Any) -> Draft:
+        """A row for the message. From stays out when nobody chose it: it is that of the setup on the day it leaves.
+
+        Raises:
+            InvalidMessage: no transport could send it, or it is too large to be stored.
+            ConfigurationError: the connection is unknown.
+        """
         if self._is_old_default(message):
-            # Its From is whatever the setup says on the day it leaves: the one at hand may be what must be mended.
+            # The setup at hand may be what must be mended.
             message.sender = None
+        try:
+            current = self.current(via)
+        except OutmailError as exc:
+            if exc.code in ("connection_unknown", "tables_missing", "database_missing"):
+                raise
+            current = None  # a setup that cannot be read today does not keep a message from being stored
+        if current is not None and not message.sender and not current.sender:
+            raise MissingSender("neither the message nor the setup says who it is from", code="sender_missing")
         envelope = Envelope.for_message(
             message,
             sender=envelope_from,
             ascii_attachments=self.mail_state.ascii_attachments,
             sender_later=True,
         )
-        with self.database.session() as session:
-            store.hold(session, envelope, self.vault, subject=str(message.subject or ""), connection=via)
-            session.commit()
-        logger.warning("message held", extra={"message_id": envelope.message_id, "connection": via})
+        facts.setdefault("queued_at", utc_now())
+        return Draft.of(
+            envelope,
+            None if state == SUPPRESSED else self.vault,
+            subject=str(message.subject or ""),
+            connection=via,
+            max_bytes=self.settings.stored_message_max_bytes,
+            state=state,
+            **facts,
+        )
+
+    @staticmethod
+    def _queued_receipt(draft: Draft, queued: Queued, via: str) -> Receipt:
+        name = queued.delivery_id
+        return Receipt(accepted=False, queued=True, connection=via, message_id=draft.message_id, delivery_id=name)
+
+    def _hold(self, message: Message, via: str, current: Current | None, envelope_from: str) -> NoReturn:
+        """Keeps the message and raises `SetupNotVerified`."""
+        reason = "no mail service is set up yet" if current is None else "the active setup has not passed a test"
+        draft = self._draft(message, via, envelope_from, state=HELD, origin="held")
+        self.queueing.queue(draft)
+        logger.warning("message held", extra={"message_id": draft.message_id, "connection": via})
         notify(message_held, self.app, message=message, connection=via)
         raise SetupNotVerified(f"the message is held: {reason}", held=True)
+
+    # -- the delivery log --------------------------------------------------------------------------------------------
+
+    def _line(
+        self, message: Message, envelope: Envelope, outcome: Receipt | OutmailError, via: str, elapsed_s: float = 0.0
+    ) -> tuple[Draft, Verdict | None]:
+        verdict = verdicts.settled(outcome, connection=via, elapsed_s=elapsed_s)
+        subject = str(message.subject or "")
+        return Draft.of(envelope, None, subject=subject, connection=via, state=verdict.state, origin="direct"), verdict
+
+    def _log(self, lines: list[tuple[Draft, Verdict | None]]) -> None:
+        if lines and self.settings.log_direct and self.database:
+            self.queueing.log(lines)
 
     # -- held messages -----------------------------------------------------------------------------------------------
 
@@ -336,36 +432,55 @@ class Engine:
         current = self.current(connection, fresh=True)
         if current is None or not current.verified or (current.source != "database" and self.database.tables_missing()):
             return 0, 0
+        by = f"release-{os.getpid()}-{uuid4().hex[:12]}"
         with self.database.session() as session:
-            store.bury_the_dead(session)
+            claims.bury_expired(session, now=utc_now())
+            session.commit()
             last_id = 0
             while time.monotonic() < deadline:
-                claimed = store.claim_held(session, self.vault, connection=connection, after_id=last_id)
-                if claimed is None:
+                begun = self._begin_held(session, by, current, connection, last_id)
+                if begun is None:
                     break
-                last_id = claimed.id
-                outcome = self._hand_over(claimed, current)
-                if self._stays_held(outcome):
-                    store.hold_again(session, claimed)
-                    if isinstance(outcome, RecipientsRefused):
-                        continue  # one recipient's server is busy; the others need not wait for it
+                last_id = begun.id
+                if not begun.sealed:
+                    continue
+                outcome = hands.perform(Job(connection, begun, current), self.vault)
+                result, now = outcome.result, utc_now()
+                if self._stays_held(result):
+                    assert isinstance(result, OutmailError)  # noqa: S101 -- what was accepted does not stay
+                    store.hold_again(session, begun.id, begun.number, code=result.code, reason=str(result))
+                    session.commit()
+                    if isinstance(result, RecipientsRefused) or result.code == "secret_unreadable":
+                        continue  # the trouble is this message's own; the others need not wait for it
                     break
-                if store.finish(session, claimed, outcome) == store.ACCEPTED:
+                verdict = verdicts.settled(result, connection=connection, elapsed_s=outcome.elapsed_s)
+                claims.finish(session, [replace(verdict, delivery_id=begun.id, number=begun.number)], now=now)
+                session.commit()
+                if verdict.state == ACCEPTED:
                     accepted += 1
                 else:
                     refused += 1
-                    self._tell_quietly(outcome, current)
+                    if isinstance(result, OutmailError):
+                        self.tell(result, current)
         if accepted or refused:
             logger.info("held messages released", extra={"accepted_count": accepted, "not_accepted_count": refused})
             self.look_soon()
         return accepted, refused
 
-    def _hand_over(self, claimed: store.Claimed, current: Current) -> Receipt | OutmailError:
-        try:
-            envelope = claimed.envelope.sent_from(Address.parse(current.sender), current.mailbox)
-            return _deliver(current.transport, envelope)
-        except OutmailError as exc:
-            return exc
+    @staticmethod
+    def _begin_held(session: Session, by: str, current: Current, connection: str, after_id: int) -> Begun | None:
+        while True:
+            now = utc_now()
+            claimed = store.claim_held(session, by, connection=connection, after_id=after_id, now=now)
+            if claimed is None:
+                session.commit()
+                return None
+            name, setup_id = current.transport.name, current.setup_id
+            begun = claims.begin(session, by, [claimed], now=now, transport=name, setup_id=setup_id)
+            session.commit()
+            if begun:
+                return begun[0]
+            after_id = claimed  # it may not leave any more, or has no content
 
     @staticmethod
     def _stays_held(outcome: Receipt | OutmailError) -> bool:
@@ -377,9 +492,11 @@ class Engine:
             return True
         return isinstance(outcome, DeliveryError) and (outcome.fault == "connection" or outcome.retryable)
 
-    def _tell_quietly(self, outcome: Receipt | OutmailError, current: Current) -> None:
-        if isinstance(outcome, OutmailError):
-            self.alerting.tell(outcome, current)
+    def _release_a_little(self, connection: str) -> None:
+        try:
+            self.release(connection, budget_s=RELEASE_SLICE_S)
+        except (OutmailError, SQLAlchemyError) as exc:
+            logger.warning("held messages were not released", extra={"error": type(exc).__name__})
 
     # -- failures ----------------------------------------------------------------------------------------------------
 
@@ -394,23 +511,15 @@ class Engine:
                 "request_id": getattr(error, "request_id", ""),
             },
         )
-        self.alerting.tell(error, current)
-        self.look_soon()
+        self.queueing.soon(lambda: self.tell(error, current))
         notify(message_failed, self.app, message=message, error=error, connection=current.connection)
 
+    def tell(self, error: OutmailError, current: Current, *, will_retry: bool = False) -> None:
+        """Counts a failure, and alerts when that is due. Never raises."""
+        self.alerting.tell(error, current, will_retry=will_retry)
+        self.look_soon()
 
-def _deliver(transport: Transport, envelope: Envelope) -> Receipt:
-    """`transport.deliver`, whose own mistakes become an error of ours.
-
-    Any exception may come from a third party's transport, before or after the message left: so it is unknown.
-    """
-    try:
-        return transport.deliver(envelope)
-    except OutmailError:
-        raise
-    except Exception as exc:
-        raise DeliveryUnknown(
-            f"the transport failed in a way of its own ({type(exc).__name__})",
-            code="transport_fault",
-            transport=transport.name,
-        ) from exc
+    def recovered(self, current: Current) -> None:
+        """Closes the incidents that an accepted message has disproved. Never raises."""
+        self.alerting.recovered(current.connection)
+        self.look_soon()

@@ -15,7 +15,7 @@ from typing import Any
 from . import mime
 from .address import Address, AddressLike, check_address
 from .content import Content
-from .errors import InvalidMessage, OutmailError, Refusal
+from .errors import InvalidMessage, MissingSender, OutmailError, Refusal
 from .headers import wire, wire_address
 from .message import UNKNOWN_DOMAIN, Message
 
@@ -92,9 +92,15 @@ class Envelope:
         )
 
     def sent_from(self, sender: Address, mailbox: str) -> Envelope:
-        """This envelope with `sender` as From, if it has none yet."""
+        """This envelope with `sender` as From if it has none yet, and with the mailbox that sends as Sender.
+
+        Raises:
+            MissingSender: neither the message nor the connection says who it is from.
+        """
         if self.from_address:
-            return self
+            return replace(self, content=mime.with_sender(self.content, self.from_address, mailbox))
+        if not sender.address:
+            raise MissingSender("neither the message nor the setup says who it is from", code="sender_missing")
         address = wire_address(sender, "sender")
         # The Message-ID waited for its domain as From did.
         unknown, domain = f"@{UNKNOWN_DOMAIN}>", address.rpartition("@")[2]
@@ -138,9 +144,10 @@ class Receipt:
     `transport` and `connection` name the way it went; `message_id` is our Message-ID, `request_id` the server's own
     name for the exchange; `refused` maps each refused recipient to (code, text). `accepted_at` is aware UTC, None
     when not accepted; `elapsed_s` is the time spent on the hand-over, in seconds. `error` is set on receipts that
-    stand for a failure (from `send_many` and from templates).
+    stand for a failure (from `send_many` and from templates). `tried` are connections that failed before one took
+    the message. `queued` says that it was not handed over yet: it is in the outbox under the name `delivery_id`.
 
-    A receipt is true when the message was accepted, and prints as nothing, so that a template may call
+    A receipt is true when the message was accepted or queued, and prints as nothing, so that a template may call
     `{{ mail.send(…) }}`.
     """
 
@@ -153,12 +160,28 @@ class Receipt:
     accepted_at: datetime | None = None
     elapsed_s: float = 0.0
     error: OutmailError | None = None
+    queued: bool = False
+    delivery_id: str = ""
+    tried: tuple[tuple[str, OutmailError], ...] = ()
 
     def __bool__(self) -> bool:
-        return self.accepted
+        return self.accepted or self.queued
 
     def __str__(self) -> str:
         return ""
 
     def __html__(self) -> str:
         return ""
+
+
+def failed_receipt(message: Message, error: OutmailError, via: str) -> Receipt:
+    """A receipt that stands for a failure."""
+    return Receipt(
+        accepted=False,
+        transport=str(getattr(error, "transport", "")),
+        connection=via,
+        message_id=message.msgId,
+        request_id=str(getattr(error, "request_id", "")),
+        refused=getattr(error, "recipients", {}),
+        error=error,
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask, current_app
@@ -15,7 +16,7 @@ from flask import Flask, current_app
 from .access import Access
 from .compat import Connection, MailState, Message
 from .drop_in import adopted
-from .envelope import Receipt
+from .envelope import Receipt, failed_receipt
 from .errors import ConfigurationError, OutmailError
 from .mailables import Mailable
 from .message import Message as MessageValue
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .alert_channels import OnAlert
     from .diagnosis.steps import Step
     from .engine import Engine
+    from .outbox.store import Queued
 
 logger = logging.getLogger(__name__)
 Sendable = MessageValue | Mailable
@@ -43,7 +45,8 @@ class Sending:
         Give a `Message`, or the fields of one: `mail.send(subject="Hi", recipients=["ann@example.com"], body="…")`.
         `template="welcome", context={…}` makes it from templates (`message_from_template`); a `Mailable` makes its
         own, with `fields` added.
-        `via` names the connection. The receipt is always an accepted one; some recipients may stand in `refused`.
+        `via` names the connection. The receipt is an accepted one, in whose `refused` some recipients may stand; with
+        `OUTMAIL_DELIVERY = "outbox"` it is a queued one, and a worker does the rest.
 
         Raises:
             InvalidMessage: the message cannot be sent by anybody; nothing left. (`BadHeaderError`,
@@ -85,14 +88,41 @@ class Sending:
 
         Never raises for a message: one that was not accepted has a receipt that is false and carries `error`.
         """
+        return list(engine_of_current_app().deliver_many(messages, via=via))
+
+    def enqueue(
+        self,
+        message: Sendable | None = None,
+        /,
+        at: datetime | None = None,
+        key: str | None = None,
+        *,
+        not_after: datetime | None = None,
+        priority: int = 0,
+        via: str = PRIMARY,
+        session: Any = None,
+        **fields: Any,
+    ) -> Queued:
+        """Puts one message into the outbox as part of the caller's own transaction (`db.session`).
+
+        When that commits, the message is handed over by a worker, or stays visible as failed or unknown; when it is
+        rolled back, it never existed. Give a message or the fields of one, as for `send`. Files that are attached as
+        paths are read now. Touches the database, not the network.
+
+        `at` is when it may leave (aware; the past means at once), `not_after` when it may not leave any more. A
+        higher `priority` leaves before a lower one (0). A second call with the same `key` adds nothing and gives the
+        first delivery, whichever process queued it. `session` is another session than `db.session`.
+
+        Raises:
+            InvalidMessage: no transport could send it, or it is too large to be stored.
+            ValueError: a moment without a time zone, or a key of no or too many characters.
+            ConfigurationError: there is no database, its tables are missing, or the connection is unknown.
+            TransportUnavailable: the database did not take it; the transaction has failed.
+        """
         engine = engine_of_current_app()
-        receipts = []
-        for message in messages:
-            try:
-                receipts.append(engine.deliver(message, via=via))
-            except OutmailError as exc:
-                receipts.append(failed_receipt(message, exc, via))
-        return receipts
+        made = _message(message if message is not None else fields.pop("message", None), fields)
+        facts: dict[str, Any] = {"not_after": not_after, "priority": priority, "via": via, "session": session}
+        return engine.enqueue(made, at=at, key=key, **facts)
 
     def connect(self) -> Connection:
         """A `Connection` in the manner of Flask-Mail; use it as a context manager."""
@@ -122,19 +152,6 @@ def _message(message: Sendable | None, fields: dict[str, Any]) -> MessageValue:
 
 class State(Sending, MailState):
     """`app.extensions["mail"]`."""
-
-
-def failed_receipt(message: MessageValue, error: OutmailError, via: str) -> Receipt:
-    """A receipt that stands for a failure."""
-    return Receipt(
-        accepted=False,
-        transport=str(getattr(error, "transport", "")),
-        connection=via,
-        message_id=message.msgId,
-        request_id=str(getattr(error, "request_id", "")),
-        refused=getattr(error, "recipients", {}),
-        error=error,
-    )
 
 
 def engine_of_current_app() -> Engine:

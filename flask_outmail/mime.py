@@ -41,6 +41,7 @@ from .headers import (
     quoted,
     text_value,
     usable_charset,
+    wire_address,
 )
 from .message import Attachment, Message
 
@@ -90,6 +91,16 @@ def with_bcc(content: Content, addresses: Sequence[str]) -> Content:
 def with_from(content: Content, sender: Address, mailbox: str) -> Content:
     """`content` with From (and Sender, where the mailbox is another) before it."""
     return content.after(b"".join(line.encode() + CRLF for line in from_lines(sender, "utf-8", mailbox)))
+
+
+def with_sender(content: Content, from_address: str, mailbox: str) -> Content:
+    """`content` with the header Sender before it, where the mailbox is another than From and none stands there yet."""
+    head = content.pieces[0]
+    headers = head.partition(CRLF * 2)[0] if isinstance(head, bytes) else b""
+    is_own = not mailbox or mailbox.strip().lower() == from_address.lower()
+    if is_own or b"\r\nsender:" in (CRLF + headers).lower():
+        return content
+    return content.after(b"Sender: %b\r\n" % wire_address(Address.parse(mailbox), "username").encode())
 
 
 # -- how entities stand inside each other ----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from datetime import date, datetime, timezone
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import (
     JSON,
@@ -41,6 +42,10 @@ from .settings import PRIMARY as PRIMARY
 
 def utc_now() -> datetime:
     return datetime.now(timezone.utc)
+
+
+def new_uid() -> str:
+    return uuid4().hex
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -201,24 +206,56 @@ class Proof(Base):
 
 
 class Delivery(Base):
-    """One message to hand over. Its content is encrypted, and dropped once nobody needs it to deliver."""
+    """One message to hand over: who it is for, which state it is in (`outbox.states`), and who is busy with it."""
 
     __tablename__ = "outmail_deliveries"
-    __table_args__ = (Index(None, "state", "id"),)
+    __table_args__ = (
+        # What is claimed next is one short range of this index, however many rows are done.
+        Index(None, "state", "connection", "turn", "id"),
+        Index(None, "state", "due_at"),
+        Index(None, "state", "id"),
+        # Indexes, not constraints: SQLite adds no constraint to a table that is there already.
+        Index(None, "uid", unique=True),
+        Index(None, "key", unique=True),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
+    #: Its name before it has a row: the caller's handle, and the name of its file while it waits in the spool.
+    uid: Mapped[str | None] = mapped_column(String(64), default=new_uid)
+    #: Given by the caller, so that asking twice queues once.
+    key: Mapped[str | None] = mapped_column(String(200))
     connection: Mapped[str] = mapped_column(String(64), default=PRIMARY)
     state: Mapped[str] = mapped_column(String(16))
+    #: How it came here: "enqueue", "send" (queued by `mail.send`), "direct" (handed over at once), "held", "again".
+    origin: Mapped[str] = mapped_column(String(16), default="held", server_default="held")
+    #: The smallest turn goes first; it is the priority, negated.
+    turn: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    #: Not before this moment, while it is waiting. For an unknown one: when to ask the server about it.
+    due_at: Mapped[datetime | None]
+    #: Since when it could leave: what its age is counted from.
+    queued_at: Mapped[datetime | None]
+    #: After this moment it is not handed over any more.
+    not_after_at: Mapped[datetime | None]
     message_id: Mapped[str] = mapped_column(String(255), index=True)
     #: Recognises the same message handed in again: a hash of its envelope, content and recipients included.
     digest: Mapped[str] = mapped_column(String(64), index=True, default="")
     sender: Mapped[str] = mapped_column(String(320), default="")
     recipients: Mapped[Any] = mapped_column(JSON)
     subject: Mapped[str] = mapped_column(String(255), default="")
-    content_sealed: Mapped[bytes | None] = mapped_column(LongBinary)
+    size_bytes: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    #: The envelope, encrypted; None once nobody needs it to deliver. Not loaded with a list of rows.
+    content_sealed: Mapped[bytes | None] = mapped_column(LongBinary, deferred=True)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     updated_at: Mapped[datetime] = mapped_column(default=utc_now)
+    #: The worker (`Worker.id`) or other process that has claimed it.
+    claimed_by: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    #: The end of a claim by somebody who is no worker; a worker's claim lasts as long as its heart beats.
     claimed_until: Mapped[datetime | None]
+    #: Set right before the message is given to a transport: from here on it may have left.
+    begun_at: Mapped[datetime | None]
+    attempt_count: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    #: The delivery that this one repeats, or whose refused recipients it tries again.
+    parent_id: Mapped[int | None] = mapped_column(Integer)
     code: Mapped[str] = mapped_column(String(64), default="")
     reason: Mapped[str] = mapped_column(String(500), default="")
 
@@ -226,14 +263,20 @@ class Delivery(Base):
         back_populates="delivery", order_by="Attempt.id", cascade="all, delete-orphan"
     )
 
+    @property
+    def priority(self) -> int:
+        return -self.turn
+
 
 class Attempt(Base):
-    """One try to hand a delivery over, and what came of it."""
+    """One try to hand a delivery over, and what came of it. `state` is "begun" until that is known."""
 
     __tablename__ = "outmail_attempts"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     delivery_id: Mapped[int] = mapped_column(ForeignKey("outmail_deliveries.id", ondelete="CASCADE"), index=True)
+    #: Counts the attempts of one delivery, from 1.
+    number: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     at: Mapped[datetime] = mapped_column(default=utc_now)
     connection: Mapped[str] = mapped_column(String(64), default="")
     state: Mapped[str] = mapped_column(String(16))
@@ -241,8 +284,68 @@ class Attempt(Base):
     reason: Mapped[str] = mapped_column(String(500), default="")
     request_id: Mapped[str] = mapped_column(String(255), default="")
     elapsed_s: Mapped[float] = mapped_column(Float, default=0.0)
+    #: The worker or other process that made it, the transport, and the revision of the setup it used.
+    worker_id: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    transport: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    setup_id: Mapped[int | None] = mapped_column(Integer)
+    #: Recipients that were refused: address → [code, text].
+    refused: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
 
     delivery: Mapped[Delivery] = relationship(back_populates="attempts")
+
+
+class Worker(Base):
+    """A process that hands deliveries over. `beat` counts up while it lives.
+
+    Others judge its life by whether `beat` moves while they watch, on a clock of their own: `seen_at` is for people,
+    because the clocks of machines differ and jump.
+    """
+
+    __tablename__ = "outmail_workers"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    host: Mapped[str] = mapped_column(String(255), default="")
+    pid: Mapped[int] = mapped_column(Integer, default=0)
+    version: Mapped[str] = mapped_column(String(64), default="")
+    #: The revision of the setup it uses, by connection.
+    setups: Mapped[Any] = mapped_column(JSON)
+    started_at: Mapped[datetime] = mapped_column(default=utc_now)
+    seen_at: Mapped[datetime] = mapped_column(default=utc_now)
+    beat: Mapped[int] = mapped_column(Integer, default=0)
+    is_stopping: Mapped[bool] = mapped_column(Boolean, default=False)
+    accepted_count: Mapped[int] = mapped_column(Integer, default=0)
+
+
+class Lane(Base):
+    """What all workers must know of a connection: whether it pauses, and what it may carry in a minute.
+
+    It pauses because the server asked to wait, or because the connection failed: after some faults in a row the
+    pause grows, and behind it one message at a time is tried until one passes.
+    """
+
+    __tablename__ = "outmail_lanes"
+
+    connection: Mapped[str] = mapped_column(String(64), primary_key=True)
+    paused_at: Mapped[datetime | None]
+    paused_until: Mapped[datetime | None]
+    code: Mapped[str] = mapped_column(String(64), default="")
+    reason: Mapped[str] = mapped_column(String(500), default="")
+    fault_count: Mapped[int] = mapped_column(Integer, default=0)
+    #: Which setup the faults belong to: one that was changed since gets a fresh start.
+    stamp: Mapped[str] = mapped_column(String(200), default="")
+    #: What is left of the rate limit, and when that was so.
+    allowance: Mapped[float] = mapped_column(Float, default=0.0)
+    allowance_at: Mapped[datetime | None]
+
+
+class Slot(Base):
+    """The right to have one message under way on a connection. There are as many as its server allows."""
+
+    __tablename__ = "outmail_slots"
+
+    connection: Mapped[str] = mapped_column(String(64), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    worker_id: Mapped[str] = mapped_column(String(64), default="", index=True)
 
 
 class Incident(Base):

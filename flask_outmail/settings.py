@@ -100,6 +100,53 @@ KEYS: tuple[Key, ...] = (
     Key("OUTMAIL_ALERT_WEBHOOK_SECRET", "str", None, "Signs what is posted to the webhook (HMAC-SHA256)."),
     Key("OUTMAIL_ALERT_WEBHOOK_TIMEOUT_SECONDS", "float", 5.0, "Longest wait for one answer of the webhook."),
     Key("OUTMAIL_HEALTH_TOKEN", "str", None, "Lets a monitor read health.json: `Authorization: Bearer …`."),
+    Key(
+        "OUTMAIL_DELIVERY", "str", "direct", "`outbox`: `mail.send` queues, and a worker hands over. `direct`: at once."
+    ),
+    Key("OUTMAIL_SPOOL_DIR", "path", None, "Where messages wait while the database is locked; in the instance folder."),
+    Key("OUTMAIL_LOG_DIRECT", "bool", True, "Keep a line of each message handed over at once, if there is a database."),
+    Key(
+        "OUTMAIL_AT_LEAST_ONCE",
+        "bool",
+        False,
+        "Send again what may have arrived already, instead of calling it unknown.",
+    ),
+    Key("OUTMAIL_STORED_MESSAGE_MAX_BYTES", "int", 25 * 1024 * 1024, "Largest message that may be queued or held."),
+    Key("OUTMAIL_RETRY_FIRST_SECONDS", "float", 30.0, "About how long to wait before the second attempt."),
+    Key(
+        "OUTMAIL_RETRY_CAP_SECONDS",
+        "float",
+        3600.0,
+        "Longest wait between two attempts, if the server asks for no longer.",
+    ),
+    Key("OUTMAIL_RETRY_MAX_AGE_SECONDS", "float", 3 * 86400.0, "After this long a message has failed."),
+    Key(
+        "OUTMAIL_RETRY_MAX_ATTEMPTS",
+        "int",
+        20,
+        "After so many attempts a message has failed (broken connections not counted).",
+    ),
+    Key(
+        "OUTMAIL_BREAKER_FAULTS",
+        "int",
+        3,
+        "After so many faults in a row a connection pauses; then one message at a time.",
+    ),
+    Key(
+        "OUTMAIL_RATE_PER_MINUTE",
+        "int or dict",
+        None,
+        "Most messages in a minute over all workers: one number, or by connection.",
+    ),
+    Key("OUTMAIL_RELEASE_PER_MINUTE", "int", 600, "How fast held messages follow once a setup has passed its test."),
+    Key("OUTMAIL_WORKER_POLL_SECONDS", "float", 1.0, "How often an idle worker looks for messages."),
+    Key("OUTMAIL_WORKER_LEASE_SECONDS", "float", 30.0, "A worker whose heart has not beaten for so long is dead."),
+    Key(
+        "OUTMAIL_WORKER_IN_DEBUG",
+        "bool",
+        True,
+        "`flask run` in debug mode runs a worker thread, when `mail.send` queues.",
+    ),
     Key("MAIL_SERVER", "str", "127.0.0.1", "SMTP host, as in Flask-Mail."),
     Key("MAIL_PORT", "int", 25, "SMTP port."),
     Key("MAIL_USE_TLS", "bool", False, "STARTTLS, with the certificate verified."),
@@ -269,6 +316,21 @@ class Settings:
     alert_webhook_secret: str = field(default="", repr=False)
     alert_webhook_timeout_s: float = 5.0
     health_token: str = field(default="", repr=False)
+    delivery: str = "direct"
+    spool_dir: str = ""
+    log_direct: bool = True
+    at_least_once: bool = False
+    stored_message_max_bytes: int = 25 * 1024 * 1024
+    retry_first_s: float = 30.0
+    retry_cap_s: float = 3600.0
+    retry_max_age_s: float = 3 * 86400.0
+    retry_max_attempts: int = 20
+    breaker_faults: int = 3
+    rate_per_minute: Mapping[str, int] = field(default_factory=dict)
+    release_per_minute: int = 600
+    worker_poll_s: float = 1.0
+    worker_lease_s: float = 30.0
+    worker_in_debug: bool = True
     setup: SetupValues | None = None
     setup_key: str = ""
     fallback: SetupValues | None = None
@@ -342,6 +404,21 @@ class Settings:
             alert_webhook_secret=_one_line(config, "OUTMAIL_ALERT_WEBHOOK_SECRET"),
             alert_webhook_timeout_s=_positive(config, "OUTMAIL_ALERT_WEBHOOK_TIMEOUT_SECONDS"),
             health_token=_health_token(config),
+            delivery=_choice(config, "OUTMAIL_DELIVERY", ("direct", "outbox")),
+            spool_dir=str(config.get("OUTMAIL_SPOOL_DIR") or ""),
+            log_direct=_flag(config, "OUTMAIL_LOG_DIRECT"),
+            at_least_once=_flag(config, "OUTMAIL_AT_LEAST_ONCE"),
+            stored_message_max_bytes=_count(config, "OUTMAIL_STORED_MESSAGE_MAX_BYTES"),
+            retry_first_s=_positive(config, "OUTMAIL_RETRY_FIRST_SECONDS"),
+            retry_cap_s=_positive(config, "OUTMAIL_RETRY_CAP_SECONDS"),
+            retry_max_age_s=_positive(config, "OUTMAIL_RETRY_MAX_AGE_SECONDS"),
+            retry_max_attempts=_count(config, "OUTMAIL_RETRY_MAX_ATTEMPTS"),
+            breaker_faults=_count(config, "OUTMAIL_BREAKER_FAULTS"),
+            rate_per_minute=_rates(config.get("OUTMAIL_RATE_PER_MINUTE")),
+            release_per_minute=_count(config, "OUTMAIL_RELEASE_PER_MINUTE"),
+            worker_poll_s=_positive(config, "OUTMAIL_WORKER_POLL_SECONDS"),
+            worker_lease_s=_positive(config, "OUTMAIL_WORKER_LEASE_SECONDS"),
+            worker_in_debug=_flag(config, "OUTMAIL_WORKER_IN_DEBUG"),
             setup=setup_from_mapping(setup, "OUTMAIL_SETUP") if setup is not None else None,
             setup_key="OUTMAIL_SETUP" if setup is not None else "",
             fallback=_flask_mail_setup(config),
@@ -549,6 +626,23 @@ def _flag(config: Mapping[str, Any], key: str) -> bool:
         # Not by truth: "false" and "0", from an environment, would switch on what they mean to switch off.
         raise ConfigurationError(f"{key} must be True or False", code="config_invalid")
     return value
+
+
+def _choice(config: Mapping[str, Any], key: str, choices: tuple[str, ...]) -> str:
+    value = _text(config, key)
+    if value not in choices:
+        raise ConfigurationError(f"{key} must be one of {', '.join(choices)}", code="config_invalid")
+    return value
+
+
+def _rates(value: Any) -> Mapping[str, int]:
+    """By connection; the name "" stands for all that are not named."""
+    if value is None:
+        return {}
+    named = value if isinstance(value, Mapping) else {"": value}
+    return {
+        str(name): _count({"OUTMAIL_RATE_PER_MINUTE": rate}, "OUTMAIL_RATE_PER_MINUTE") for name, rate in named.items()
+    }
 
 
 def _positive(config: Mapping[str, Any], key: str) -> float:

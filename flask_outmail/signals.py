@@ -27,6 +27,14 @@ message_failed = signals.signal("outmail-message-failed")
 #: A message waits because the active setup is not verified. Arguments: `message`, `connection`.
 message_held = signals.signal("outmail-message-held")
 
+#: A message is in the outbox. Arguments: `message`, `receipt` (with `delivery_id`). After `enqueue` it is there only
+#: if the caller's transaction commits.
+message_queued = signals.signal("outmail-message-queued")
+
+#: A delivery of the outbox has come to its end: accepted, refused, failed or unknown. Sent by the worker, which has no
+#: `Message`. Arguments: `delivery_id`, `connection`, `state`, `receipt` (or None), `error` (or None).
+delivery_settled = signals.signal("outmail-delivery-settled")
+
 
 def notify(signal: blinker.NamedSignal, app: Any, **arguments: Any) -> None:
     """Calls every receiver; one that raises is logged and the next is called."""

@@ -38,6 +38,7 @@ from .catalogue_graph import GRAPH
 from .catalogue_local import LOCAL
 from .catalogue_message import MESSAGE
 from .catalogue_network import NETWORK
+from .catalogue_outbox import OUTBOX
 from .catalogue_smtp_account import SMTP_ACCOUNT
 from .catalogue_smtp_message import SMTP_MESSAGE
 from .catalogue_watch import WATCH
@@ -48,6 +49,7 @@ CATALOGUE: tuple[Entry, ...] = (
     *LOCAL,
     *CREDENTIAL,
     *MESSAGE,
+    *OUTBOX,
     *NETWORK,
     *ENTRA,
     *GRAPH,

@@ -1,66 +1,224 @@
-"""Deliveries in the database: kept while they are held, claimed by one process at a time, finished with a state."""
+"""Deliveries in the database, apart from who is busy with them (`claims`): put in, looked at, acted on by people."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, cast
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from ..envelope import Envelope, Receipt
-from ..errors import DeliveryError, DeliveryUnknown, OutmailError, SecretUnreadable
-from ..models import Attempt, Delivery, utc_now
+from ..envelope import Envelope
+from ..errors import InvalidMessage, OutmailError
+from ..models import Delivery, new_uid, utc_now
+from ..settings import PRIMARY
 from ..vault import Vault
+from .claims import attempts, deliveries, drop_content
+from .states import ACCEPTED, CANCELLED, CLAIMED, FAILED, HELD, QUEUED, REFUSED, RESTING, STATES, UNKNOWN, WAITING
+from .upsert import dialect_of, insert_unless_there
+from .verdicts import Verdict
 
-HELD, CLAIMED, ACCEPTED, FAILED, UNKNOWN = "held", "claimed", "accepted", "failed", "unknown"
+__all__ = ["ACCEPTED", "CLAIMED", "FAILED", "HELD", "QUEUED", "STATES", "UNKNOWN", "WAITING"]
 
-#: Each state in a sentence a person can read.
-STATES = {
-    HELD: "Waiting: the active setup had not passed a test. It leaves soon after one has.",
-    CLAIMED: "Being handed over now.",
-    ACCEPTED: "The server has taken it over. That is not yet its arrival.",
-    FAILED: "Not accepted; nothing more will be tried by itself.",
-    UNKNOWN: "It left, and no answer came: it may have arrived. It is never sent again by itself.",
-}
+_MOMENTS = ("due_at", "queued_at", "not_after_at", "created_at")
 
-#: Longer than any hand-over may last. A claim older than this belongs to a process that died with it.
-LEASE = timedelta(minutes=15)
+
+class NotPossible(OutmailError):
+    """The state of a delivery does not allow what was asked."""
+
+    advice = "Look at the state of the delivery."
+
+    def __init__(self, message: str, *, code: str = "delivery_state") -> None:
+        super().__init__(message, code=code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A delivery that has no row yet. `sealed` is the envelope, encrypted; None when only the line is kept."""
+
+    uid: str = field(default_factory=new_uid)
+    key: str | None = None
+    connection: str = PRIMARY
+    state: str = QUEUED
+    origin: str = "send"
+    turn: int = 0
+    due_at: datetime | None = None
+    queued_at: datetime | None = None
+    not_after_at: datetime | None = None
+    created_at: datetime = field(default_factory=utc_now)
+    message_id: str = ""
+    digest: str = ""
+    sender: str = ""
+    recipients: tuple[str, ...] = ()
+    subject: str = ""
+    size_bytes: int = 0
+    code: str = ""
+    reason: str = ""
+    sealed: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(
+        cls, envelope: Envelope, vault: Vault | None, *, subject: str, connection: str, max_bytes: int = 0, **facts: Any
+    ) -> Draft:
+        """For this envelope; its content is sealed when there is a vault.
+
+        Raises:
+            InvalidMessage: it is larger than `max_bytes`, when that is not 0.
+            ConfigurationError: there is no key to encrypt it with.
+        """
+        sealed = None
+        digest = ""
+        size_bytes = envelope.content.size_bytes
+        if vault is not None:
+            if max_bytes and size_bytes > max_bytes:
+                raise InvalidMessage(
+                    f"the message has {size_bytes} bytes; at most {max_bytes} may be stored"
+                    " (OUTMAIL_STORED_MESSAGE_MAX_BYTES)",
+                    code="message_too_large_to_store",
+                )
+            data = envelope.to_bytes()
+            digest = vault.fingerprints(f"{connection} {hashlib.sha256(data).hexdigest()}")[0]
+            sealed = vault.seal_bytes(data)
+        return cls(
+            connection=connection,
+            message_id=envelope.message_id[:255],
+            digest=digest,
+            sender=envelope.from_address[:320],
+            recipients=tuple(envelope.recipients),
+            subject=subject[:255],
+            size_bytes=size_bytes,
+            sealed=sealed,
+            **facts,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the content, for JSON."""
+        facts = asdict(self)
+        del facts["sealed"]
+        return facts | {name: facts[name].isoformat() for name in _MOMENTS if facts[name] is not None}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any], sealed: bytes | None) -> Draft:
+        moments = {name: datetime.fromisoformat(facts[name]) for name in _MOMENTS if facts[name] is not None}
+        return cls(**{**facts, **moments, "recipients": tuple(facts["recipients"]), "sealed": sealed})
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
-    """A delivery that is ours until the lease ends."""
+class Queued:
+    """What `enqueue` gives: the delivery's name, and its state at that moment.
 
-    id: int
-    connection: str
-    envelope: Envelope
+    `is_new` is False when a delivery with the same key was there already.
+    """
+
+    delivery_id: str
+    state: str
+    is_new: bool = True
 
 
-def hold(session: Session, envelope: Envelope, vault: Vault, *, subject: str, connection: str) -> None:
-    """Keeps a message until a test passes. Flushes; the caller commits."""
-    data = envelope.to_bytes()
-    digest = vault.fingerprints(f"{connection} {hashlib.sha256(data).hexdigest()}")[0]
-    # Exactly the same message, handed in again by a caller that retries while it is held, is one message. One that
-    # differs in anything, or that was held and has left, is another.
-    known = session.scalar(select(Delivery.id).where(Delivery.digest == digest, Delivery.state == HELD).limit(1))
+# -- putting in ------------------------------------------------------------------------------------------------------
+
+
+def add(session: Session, draft: Draft) -> Queued:
+    """Adds a delivery in the session's own transaction: it is there when the caller commits.
+
+    With a key, a second one finds the first, whoever added it, and the transaction goes on unharmed. Two
+    transactions that add one key at the same moment wait for each other.
+    """
+    if draft.key is None:
+        session.execute(insert(deliveries).values(**_row(draft)))
+        return Queued(draft.uid, draft.state)
+    insert_unless_there(session, deliveries, _row(draft), key=("key",))
+    query = select(deliveries.c.id, deliveries.c.uid, deliveries.c.state).where(deliveries.c.key == draft.key)
+    if dialect_of(session, deliveries) in ("mysql", "mariadb"):
+        # There a plain look sees what was committed when the transaction began; a locking one sees what is.
+        query = query.with_for_update(read=True)
+    row = session.execute(query).one()
+    if row.uid != draft.uid:
+        return Queued(row.uid or str(row.id), row.state, is_new=False)
+    return Queued(draft.uid, draft.state)
+
+
+def add_once(session: Session, draft: Draft) -> bool:
+    """Adds a delivery unless one of this name is there: for what waited in the spool. False when it was."""
+    if session.scalar(select(deliveries.c.id).where(deliveries.c.uid == draft.uid)) is not None:
+        return False
+    add(session, draft)
+    return True
+
+
+def add_done(session: Session, drafts: Sequence[tuple[Draft, Verdict | None]], *, now: datetime) -> None:
+    """Adds lines of messages that were handed over at once, each with its attempt."""
+    for draft, verdict in drafts:
+        if session.scalar(select(deliveries.c.id).where(deliveries.c.uid == draft.uid)) is not None:
+            continue
+        values = _row(draft)
+        if verdict is not None:
+            values |= {"attempt_count": 1, "code": verdict.code, "reason": verdict.reason, "state": verdict.state}
+        result = session.execute(insert(deliveries).values(**values))
+        (row_id,) = cast(Any, result).inserted_primary_key
+        if verdict is not None:
+            session.execute(
+                insert(attempts).values(
+                    delivery_id=row_id,
+                    number=1,
+                    at=draft.created_at,
+                    connection=verdict.connection,
+                    transport=verdict.transport,
+                    state=verdict.attempt_state,
+                    code=verdict.code,
+                    reason=verdict.reason,
+                    request_id=verdict.request_id,
+                    elapsed_s=verdict.elapsed_s,
+                    refused={address: list(said) for address, said in verdict.refused.items()} or None,
+                )
+            )
+
+
+def hold(session: Session, draft: Draft) -> Queued:
+    """Keeps a message until a test passes; exactly the same one, handed in again while it is held, is one message.
+
+    One that differs in anything, or that was held and has left, is another.
+    """
+    known = session.execute(
+        select(deliveries.c.id, deliveries.c.uid)
+        .where(deliveries.c.digest == draft.digest, deliveries.c.state == HELD)
+        .limit(1)
+    ).first()
     if known is not None:
-        return
-    session.add(
-        Delivery(
-            connection=connection,
-            state=HELD,
-            message_id=envelope.message_id[:255],
-            digest=digest,
-            sender=envelope.from_address,
-            recipients=list(envelope.recipients),
-            subject=subject[:255],
-            content_sealed=vault.seal_bytes(data),
-        )
-    )
-    session.flush()
+        return Queued(known.uid or str(known.id), HELD, is_new=False)
+    return add(session, draft)
+
+
+def _row(draft: Draft) -> dict[str, Any]:
+    names = [name for name in Draft.__dataclass_fields__ if name != "sealed"]
+    values = {name: getattr(draft, name) for name in names}
+    return values | {
+        "recipients": list(draft.recipients),
+        "content_sealed": draft.sealed,
+        "updated_at": draft.created_at,
+        "claimed_by": "",
+        "attempt_count": 0,
+    }
+
+
+# -- looking ---------------------------------------------------------------------------------------------------------
+
+
+def find(session: Session, name: str | int) -> Delivery | None:
+    """The delivery of this number, or of this name (`delivery_id` of a receipt)."""
+    text = str(name)
+    row = session.scalars(select(Delivery).where(Delivery.uid == text)).first()
+    if row is None and text.isdecimal() and len(text) < 19:
+        row = session.get(Delivery, int(text))
+    return row
+
+
+def by_key(session: Session, key: str) -> Delivery | None:
+    """The delivery that was queued with this key."""
+    return session.scalars(select(Delivery).where(Delivery.key == key)).first()
 
 
 def has_held(session: Session, connection: str) -> bool:
@@ -69,108 +227,127 @@ def has_held(session: Session, connection: str) -> bool:
     return bool(session.scalar(select(found)))
 
 
-def claim_held(session: Session, vault: Vault, *, connection: str, after_id: int = 0) -> Claimed | None:
-    """The oldest held message of a connection behind `after_id`, now ours; None when there is none. Commits.
-
-    One that cannot be decrypted stays held, and those behind it do not wait for it.
-    """
-    while True:
-        row = session.scalars(
-            select(Delivery)
-            .where(Delivery.state == HELD, Delivery.connection == connection, Delivery.id > after_id)
-            .order_by(Delivery.id)
-            .limit(1)
-        ).first()
-        if row is None:
-            return None
-        after_id = row.id
-        try:
-            envelope = Envelope.from_bytes(vault.open_bytes(row.content_sealed or b""))
-        except SecretUnreadable as exc:
-            row.code, row.reason = exc.code, str(exc)
-            session.commit()
-            continue
-        # The database decides who wins: of two processes, one finds the row still held.
-        won = session.execute(
-            update(Delivery)
-            .where(Delivery.id == row.id, Delivery.state == HELD)
-            .values(state=CLAIMED, claimed_until=utc_now() + LEASE, updated_at=utc_now())
-            .execution_options(synchronize_session=False)
-        )
-        session.commit()
-        if won.rowcount == 1:  # type: ignore[attr-defined]
-            return Claimed(row.id, row.connection, envelope)
-
-
-def hold_again(session: Session, claimed: Claimed) -> None:
-    """Gives a claimed message back, when it is certain that nothing left. Commits."""
-    _set(session, claimed.id, HELD)
-    session.commit()
-
-
-def finish(session: Session, claimed: Claimed, outcome: Receipt | OutmailError) -> str:
-    """Records what came of a claimed message and drops its content when it is accepted. Commits; returns the state."""
-    if isinstance(outcome, Receipt):
-        state = ACCEPTED
-        code = "recipients_refused" if outcome.refused else ""
-        refused = (f"{address}: {refusal.code} {refusal.text}" for address, refusal in outcome.refused.items())
-        reason = "; ".join(refused)[:500]
-        request_id, elapsed_s = outcome.request_id, outcome.elapsed_s
-    else:
-        state = UNKNOWN if isinstance(outcome, DeliveryUnknown) else FAILED
-        code, reason = outcome.code[:64], str(outcome)[:500]
-        request_id = outcome.request_id if isinstance(outcome, DeliveryError) else ""
-        elapsed_s = 0.0
-    session.add(
-        Attempt(
-            delivery_id=claimed.id,
-            connection=claimed.connection,
-            state=state,
-            code=code,
-            reason=reason,
-            request_id=request_id[:255],
-            elapsed_s=elapsed_s,
-        )
-    )
-    _set(session, claimed.id, state, code=code, reason=reason)
-    session.commit()
-    return state
-
-
-def _set(session: Session, delivery_id: int, state: str, *, code: str = "", reason: str = "") -> None:
-    values = {"state": state, "code": code, "reason": reason, "claimed_until": None, "updated_at": utc_now()}
-    if state == ACCEPTED:
-        values["content_sealed"] = None
-    session.execute(
-        update(Delivery).where(Delivery.id == delivery_id).values(**values).execution_options(synchronize_session=False)
-    )
-
-
-def bury_the_dead(session: Session) -> int:
-    """Marks claims whose process died as unknown: it may have been handed over. Commits; returns how many."""
-    found = session.execute(
-        update(Delivery)
-        .where(Delivery.state == CLAIMED, Delivery.claimed_until < utc_now())
-        .values(
-            state=UNKNOWN,
-            code="process_died",
-            reason="the process that was handing it over ended, or could not record what came of it",
-            claimed_until=None,
-            updated_at=utc_now(),
-        )
-        .execution_options(synchronize_session=False)
-    )
-    session.commit()
-    return int(found.rowcount)  # type: ignore[attr-defined]
-
-
 def counts(session: Session) -> dict[str, int]:
     """How many deliveries are in each state; states without any are left out."""
     rows = session.execute(select(Delivery.state, func.count()).group_by(Delivery.state)).all()
     return {str(row[0]): int(row[1]) for row in rows}
 
 
-def newest(session: Session, *, state: str = "", limit: int = 50) -> Sequence[Delivery]:
-    """Deliveries, newest first."""
+def newest(session: Session, *, state: str = "", limit: int = 50, before_id: int = 0) -> Sequence[Delivery]:
+    """Deliveries, newest first; with `before_id`, those behind it on the list."""
     query = select(Delivery).order_by(Delivery.id.desc()).limit(limit)
+    if before_id:
+        query = query.where(Delivery.id < before_id)
     return session.scalars(query.where(Delivery.state == state) if state else query).all()
+
+
+def next_queued_at(session: Session, connection: str) -> datetime | None:
+    """Since when the message that leaves next has been waiting for a worker; None when none is."""
+    query = select(Delivery.queued_at).where(Delivery.state == QUEUED, Delivery.connection == connection)
+    return session.scalar(query.order_by(Delivery.turn, Delivery.id).limit(1))
+
+
+# -- what people do --------------------------------------------------------------------------------------------------
+
+
+def cancel(session: Session, delivery_id: int) -> None:
+    """Cancels a delivery that has not left, and drops its content. The caller commits.
+
+    Raises:
+        NotPossible: it is being handed over, or is settled already.
+    """
+    _change(session, delivery_id, RESTING, CANCELLED, "only what has not left yet can be cancelled", due_at=None)
+    drop_content(session, [delivery_id])
+
+
+def retry(session: Session, delivery_id: int, *, may_arrive_twice: bool = False, now: datetime | None = None) -> None:
+    """Queues a delivery again that was not accepted, or that is waiting for its time. The caller commits.
+
+    Raises:
+        NotPossible: it is under way, accepted or cancelled; its content is gone; or it is unknown, and nobody
+            has said that it may arrive twice.
+    """
+    from_ = {FAILED, REFUSED, WAITING} | ({UNKNOWN} if may_arrive_twice else set())
+    row = session.get(Delivery, delivery_id, populate_existing=True)
+    if row is not None and row.state == UNKNOWN and not may_arrive_twice:
+        raise NotPossible("it may have arrived: sending it again may deliver it twice", code="may_arrive_twice")
+    has_content = exists().where(deliveries.c.id == delivery_id, deliveries.c.content_sealed.is_not(None))
+    if row is not None and not session.scalar(select(has_content)):
+        raise NotPossible("its content is not stored any more", code="content_gone")
+    now = now or utc_now()
+    told = "only what was not accepted can be sent again"
+    _change(session, delivery_id, from_, QUEUED, told, due_at=None, queued_at=now, not_after_at=None)
+
+
+def _change(session: Session, delivery_id: int, from_: Any, to: str, told: str, **values: Any) -> None:
+    # The state is asked in the statement that changes it: a worker may be quicker than the look before.
+    done = session.execute(
+        update(deliveries)
+        .where(deliveries.c.id == delivery_id, deliveries.c.state.in_(sorted(from_)))
+        .values(state=to, updated_at=utc_now(), **values)
+    )
+    if cast(Any, done).rowcount != 1:
+        state = session.scalar(select(deliveries.c.state).where(deliveries.c.id == delivery_id))
+        raise NotPossible(f"{told}; this one is {state}" if state else "there is no such delivery")
+    session.expire_all()
+
+
+def forget(session: Session, delivery_ids: Sequence[int]) -> int:
+    """Deletes deliveries with their attempts, but never one that is under way. The caller commits.
+
+    SQLite does not cascade unless the application asked it to, so both tables are named.
+    """
+    free = select(deliveries.c.id).where(deliveries.c.id.in_(delivery_ids), deliveries.c.state != CLAIMED)
+    ids = session.scalars(free).all()
+    session.execute(delete(attempts).where(attempts.c.delivery_id.in_(ids)))
+    return int(cast(Any, session.execute(delete(deliveries).where(deliveries.c.id.in_(ids)))).rowcount)
+
+
+# -- held messages, released by a request ---------------------------------------------------------------------------
+
+#: Longer than any hand-over may last. A claim older than this belongs to a process that died with it.
+LEASE = timedelta(minutes=15)
+
+
+def claim_held(session: Session, by: str, *, connection: str, after_id: int, now: datetime) -> int | None:
+    """The oldest held message of a connection behind `after_id`, now claimed by `by`; None when there is none."""
+    while True:
+        found = session.scalar(
+            select(deliveries.c.id)
+            .where(deliveries.c.state == HELD, deliveries.c.connection == connection, deliveries.c.id > after_id)
+            .order_by(deliveries.c.id)
+            .limit(1)
+        )
+        if found is None:
+            return None
+        # The database decides who wins: of two processes, one finds the row still held.
+        won = session.execute(
+            update(deliveries)
+            .where(deliveries.c.id == found, deliveries.c.state == HELD)
+            .values(state=CLAIMED, claimed_by=by, claimed_until=now + LEASE, queued_at=now, updated_at=now)
+        )
+        if cast(Any, won).rowcount == 1:
+            return int(found)
+        after_id = found
+
+
+def hold_again(session: Session, delivery_id: int, number: int, *, code: str = "", reason: str = "") -> None:
+    """Holds a claimed message again, when it is certain that nothing left. Its attempt stays on record."""
+    session.execute(
+        update(attempts)
+        .where(attempts.c.delivery_id == delivery_id, attempts.c.number == number)
+        .values(state=FAILED, code=code[:64], reason=reason[:500])
+    )
+    session.execute(
+        update(deliveries)
+        .where(deliveries.c.id == delivery_id, deliveries.c.state == CLAIMED)
+        .values(
+            state=HELD,
+            claimed_by="",
+            claimed_until=None,
+            begun_at=None,
+            code=code[:64],
+            reason=reason[:500],
+            updated_at=utc_now(),
+        )
+    )

@@ -211,7 +211,7 @@ def test_a_webhook_tells_what_mail_cannot_and_the_mail_follows(
     [incident] = incidents(app)
     assert incident.alert == alerts.PARTLY
     assert incident.channels["mail"]["code"] == "no_alert_path"
-    activate(app, smtp_values(simulator), connection="backup", verified=True)
+    activate(app, smtp_values(simulator), connection="other", verified=True)
     assert incident.alerted_at is not None
     alerting_of(app).watch(incident.alerted_at + alerts.RETRY)
     assert incidents(app)[0].alert == alerts.MAILED
@@ -285,7 +285,7 @@ def test_no_channel_no_row_and_no_log_line_holds_what_belongs_to_the_message(
         db=True, OUTMAIL_ALERT_WEBHOOK_URL=receiver.url, OUTMAIL_ALERT_WEBHOOK_SECRET="s3cret", OUTMAIL_ALERT_REPEATS=1
     )
     activate(app, smtp_values(simulator), verified=True)
-    activate(app, smtp_values(simulator), connection="backup", verified=True)
+    activate(app, smtp_values(simulator), connection="other", verified=True)
     called: list[Notice] = []
     mail.on_alert(called.append)
     words = "<ann@customers.example> refused “Order 17”: Thank you ann@customers.example"

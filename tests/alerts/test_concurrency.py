@@ -79,7 +79,7 @@ def test_processes_that_fail_at_once_make_one_incident_one_alert_and_one_recover
 ) -> None:
     app, _ = make_app(db=True)
     activate(app, smtp_values(simulator), verified=True)
-    activate(app, smtp_values(simulator), connection="backup", verified=True)
+    activate(app, smtp_values(simulator), connection="other", verified=True)
     config = {**world(simulator), "SQLALCHEMY_DATABASE_URI": app_database_url}
     work = {"config": config, "now": NOW.isoformat(), "times": 10, "recovers": False}
     run_at_once(3, work)
@@ -97,7 +97,7 @@ def test_processes_that_fail_at_once_make_one_incident_one_alert_and_one_recover
 def test_an_alert_whose_process_died_while_telling_is_told_by_another(make_app: MakeApp, simulator: Simulator) -> None:
     app, _ = make_app(db=True)
     activate(app, smtp_values(simulator), verified=True)
-    activate(app, smtp_values(simulator), connection="backup", verified=True)
+    activate(app, smtp_values(simulator), connection="other", verified=True)
     error = AuthenticationFailed("no", code="535 5.7.3")
     with engine_of(app).database.session() as session:
         cause = alerts.Cause.of(error, "primary")

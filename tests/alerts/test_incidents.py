@@ -33,7 +33,7 @@ def shop(make_app: MakeApp, simulator: Simulator) -> tuple[Flask, Mail]:
     """A primary connection and a backup, both working."""
     app, mail = make_app(db=True)
     activate(app, smtp_values(simulator), verified=True)
-    activate(app, smtp_values(simulator, from_name="Backup"), connection="backup", verified=True)
+    activate(app, smtp_values(simulator, from_name="Backup"), connection="other", verified=True)
     return app, mail
 
 
@@ -73,7 +73,7 @@ def test_a_thousand_failures_of_one_cause_are_one_alert(make_app: MakeApp, simul
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # taken, and nobody listens
         activate(app, smtp_values(simulator, port=closed.getsockname()[1]), verified=True)
-        activate(app, smtp_values(simulator), connection="backup", verified=True)
+        activate(app, smtp_values(simulator), connection="other", verified=True)
         receipts = mail.send_many(make_message() for _ in range(1000))
     assert not any(receipts)
     assert [(one.count, one.code) for one in incidents(app)] == [(1000, "port_closed")]
@@ -196,7 +196,7 @@ def test_a_kept_alert_is_told_as_soon_as_a_connection_can_carry_it(make_app: Mak
     app, _ = make_app(db=True)
     activate(app, smtp_values(simulator), verified=True)
     fail(app, denied(), NOW)
-    activate(app, smtp_values(simulator), connection="backup", verified=True)
+    activate(app, smtp_values(simulator), connection="other", verified=True)
     alerting_of(app).watch(NOW + MINUTE)
     assert simulator.delivered == [], "not at every look of the watch"
     alerting_of(app).watch(NOW + 6 * MINUTE)
@@ -209,7 +209,7 @@ def test_a_connection_that_fails_itself_carries_no_alert_of_another(
     shop: tuple[Flask, Mail], simulator: Simulator
 ) -> None:
     app, _ = shop
-    fail(app, denied(), NOW, connection="backup")
+    fail(app, denied(), NOW, connection="other")
     simulator.clear()
     fail(app, denied(), NOW, connection="primary")
     assert simulator.delivered == []

@@ -130,7 +130,7 @@ def use(app: Flask, row: AuthObject) -> None:
 @pytest.fixture
 def shop(make_app: MakeApp, simulator: Simulator) -> tuple[Flask, Mail]:
     app, mail = make_app(db=True)
-    activate(app, smtp_values(simulator), connection="backup", verified=True)
+    activate(app, smtp_values(simulator), connection="other", verified=True)
     return app, mail
 
 

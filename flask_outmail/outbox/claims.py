@@ -1,0 +1,457 @@
+"""Who is busy with which delivery: every statement with which a worker, or another process, takes part.
+
+A claim is for one process at a time. `begin` is committed right before a message is given to a transport and
+`finish` after it, so that a process that dies in between leaves behind exactly the messages that may have left.
+
+All functions leave the commit to the caller, and a transaction should begin with a statement that writes (a worker's
+`workers.beat`): SQLite then gives it the lock at once, and no other process can come between a look and a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from sqlalchemy import Table, and_, bindparam, delete, insert, select, update
+from sqlalchemy.orm import Session
+
+from ..models import Attempt, Delivery, utc_now
+from .states import ACCEPTED, BEGUN, CLAIMED, FAILED, HELD, QUEUED, UNKNOWN, WAITING
+from .verdicts import Verdict
+
+deliveries = cast(Table, Delivery.__table__)
+attempts = cast(Table, Attempt.__table__)
+
+#: How many rows one sweep changes at most, so that no transaction is long.
+SWEEP = 500
+#: The code of a message that was under way when its process died.
+PROCESS_DIED = "process_died"
+DIED = "the process that was handing it over ended, or could not record what came of it"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """One attempt that is under way: what the transport needs, still sealed, and what the policy needs."""
+
+    id: int
+    uid: str
+    number: int
+    connection: str
+    sealed: bytes
+    recipients: tuple[str, ...]
+    queued_at: datetime
+    not_after_at: datetime | None
+
+
+def promote(session: Session, *, now: datetime) -> int:
+    """Queues what was waiting for a moment that has come; returns how many."""
+    due = select(deliveries.c.id).where(deliveries.c.state == WAITING, deliveries.c.due_at <= now)
+    ids = session.scalars(due.order_by(deliveries.c.due_at).limit(SWEEP)).all()
+    return _move(session, ids, WAITING, QUEUED, due_at=None)
+
+
+def expire(session: Session, *, now: datetime) -> int:
+    """Fails what may not leave any more; returns how many."""
+    found = (
+        select(deliveries.c.id)
+        .where(deliveries.c.state.in_((QUEUED, WAITING, HELD)), deliveries.c.not_after_at < now)
+        .limit(SWEEP)
+    )
+    ids = session.scalars(found).all()
+    values = {"code": "expired", "reason": "it could not leave before the moment it may not leave after"}
+    return sum(_move(session, ids, state, FAILED, due_at=None, **values) for state in (QUEUED, WAITING, HELD))
+
+
+def hold(session: Session, connection: str) -> int:
+    """Holds what is queued for a connection whose setup is not verified; returns how many."""
+    ids = session.scalars(next_queued(connection, SWEEP)).all()
+    return _move(session, ids, QUEUED, HELD)
+
+
+def release(session: Session, connection: str, *, limit: int, now: datetime) -> int:
+    """Queues up to `limit` held messages of a connection, oldest first; returns how many."""
+    held = select(deliveries.c.id).where(deliveries.c.state == HELD, deliveries.c.connection == connection)
+    ids = session.scalars(held.order_by(deliveries.c.turn, deliveries.c.id).limit(limit)).all()
+    return _move(session, ids, HELD, QUEUED, queued_at=now)
+
+
+def _move(session: Session, ids: Sequence[int], before: str, after: str, **values: Any) -> int:
+    if not ids:
+        return 0
+    moved = session.execute(
+        update(deliveries)
+        .where(deliveries.c.id.in_(ids), deliveries.c.state == before)
+        .values(state=after, updated_at=utc_now(), **values)
+    )
+    return _count(moved)
+
+
+def next_queued(connection: str, limit: int) -> Any:
+    """The query for what leaves next on a connection: one short range of an index."""
+    return (
+        select(deliveries.c.id)
+        .where(deliveries.c.state == QUEUED, deliveries.c.connection == connection)
+        .order_by(deliveries.c.turn, deliveries.c.id)
+        .limit(limit)
+    )
+
+
+def is_queued(session: Session, connection: str) -> bool:
+    """Whether a message of this connection could leave now."""
+    return session.scalars(next_queued(connection, 1)).first() is not None
+
+
+def claim(
+    session: Session, by: str, connection: str, *, limit: int, now: datetime, until: datetime | None = None
+) -> list[int]:
+    """Up to `limit` queued messages of a connection that now belong to `by`, in the order in which they leave.
+
+    Without `until` the claim lasts as long as the worker `by` lives; with it, until that moment.
+    """
+    ids = session.scalars(next_queued(connection, limit).with_for_update(skip_locked=True)).all()
+    if not ids:
+        return []
+    won = session.execute(
+        update(deliveries)
+        .where(deliveries.c.id.in_(ids), deliveries.c.state == QUEUED)
+        .values(state=CLAIMED, claimed_by=by, claimed_until=until, begun_at=None, due_at=None, updated_at=now)
+    )
+    if _count(won) == len(ids):
+        return list(ids)
+    # Without row locks another was quicker with some of them (SQLite, in a transaction that began with a look).
+    mine = select(deliveries.c.id).where(deliveries.c.id.in_(ids), deliveries.c.claimed_by == by)
+    own = set(session.scalars(mine.where(deliveries.c.state == CLAIMED)))
+    return [one for one in ids if one in own]
+
+
+def claim_one(session: Session, by: str, delivery_id: int, *, now: datetime, until: datetime) -> bool:
+    """Claims one queued message by its id; False when it is not queued, or another was quicker."""
+    won = session.execute(
+        update(deliveries)
+        .where(deliveries.c.id == delivery_id, deliveries.c.state == QUEUED)
+        .values(state=CLAIMED, claimed_by=by, claimed_until=until, begun_at=None, due_at=None, updated_at=now)
+    )
+    return _count(won) == 1
+
+
+def begin(
+    session: Session, by: str, ids: Sequence[int], *, now: datetime, transport: str = "", setup_id: int | None = None
+) -> list[Begun]:
+    """Starts an attempt for each of these claimed messages that still belongs to `by` and may still leave.
+
+    Once this is committed, each message returned must be given to the transport, or be given back by `take_back`.
+    """
+    if not ids:
+        return []
+    mine = (deliveries.c.id.in_(ids), deliveries.c.state == CLAIMED, deliveries.c.claimed_by == by)
+    rows = session.execute(
+        select(
+            deliveries.c.id,
+            deliveries.c.uid,
+            deliveries.c.connection,
+            deliveries.c.attempt_count,
+            deliveries.c.recipients,
+            deliveries.c.queued_at,
+            deliveries.c.created_at,
+            deliveries.c.not_after_at,
+            deliveries.c.content_sealed,
+        )
+        .where(*mine, deliveries.c.begun_at.is_(None))
+        .with_for_update()
+    ).all()
+    late = [row.id for row in rows if row.not_after_at is not None and row.not_after_at < now]
+    if late:
+        values = {"code": "expired", "reason": "it could not leave before the moment it may not leave after"}
+        _move(session, late, CLAIMED, FAILED, claimed_by="", claimed_until=None, **values)
+    empty = [row.id for row in rows if row.content_sealed is None and row.id not in late]
+    if empty:
+        values = {"code": "content_gone", "reason": "its content is not stored any more"}
+        _move(session, empty, CLAIMED, FAILED, claimed_by="", claimed_until=None, **values)
+    order = {one: place for place, one in enumerate(ids)}
+    rows = sorted((row for row in rows if row.id not in late and row.id not in empty), key=lambda row: order[row.id])
+    if not rows:
+        return []
+    session.execute(
+        update(deliveries)
+        .where(deliveries.c.id.in_([row.id for row in rows]))
+        .values(begun_at=now, attempt_count=deliveries.c.attempt_count + 1, updated_at=now)
+    )
+    session.execute(
+        insert(attempts),
+        [
+            {
+                "delivery_id": row.id,
+                "number": row.attempt_count + 1,
+                "at": now,
+                "connection": row.connection,
+                "state": BEGUN,
+                "worker_id": by,
+                "transport": transport,
+                "setup_id": setup_id,
+            }
+            for row in rows
+        ],
+    )
+    return [
+        Begun(
+            id=row.id,
+            uid=row.uid or "",
+            number=row.attempt_count + 1,
+            connection=row.connection,
+            sealed=row.content_sealed,
+            recipients=tuple(row.recipients or ()),
+            queued_at=row.queued_at or row.created_at,
+            not_after_at=row.not_after_at,
+        )
+        for row in rows
+    ]
+
+
+def finish(session: Session, verdicts: Iterable[Verdict], *, now: datetime) -> list[Verdict]:
+    """Records what attempts came to; returns those that counted.
+
+    Doing it twice changes nothing. An attempt that others had given up as dead is put right.
+    """
+    by_id = {one.delivery_id: one for one in verdicts}
+    if not by_id:
+        return []
+    open_ = select(attempts.c.delivery_id, attempts.c.number, attempts.c.state, attempts.c.code).where(
+        attempts.c.delivery_id.in_(by_id)
+    )
+    live = []
+    for row in session.execute(open_):
+        verdict = by_id[row.delivery_id]
+        if row.number == verdict.number and (row.state == BEGUN or row.code == PROCESS_DIED):
+            live.append(verdict)
+    if not live:
+        return []
+    session.execute(
+        update(attempts)
+        .where(attempts.c.delivery_id == bindparam("b_id"), attempts.c.number == bindparam("b_number"))
+        .values(
+            state=bindparam("b_state"),
+            connection=bindparam("b_connection"),
+            transport=bindparam("b_transport"),
+            code=bindparam("b_code"),
+            reason=bindparam("b_reason"),
+            request_id=bindparam("b_request_id"),
+            elapsed_s=bindparam("b_elapsed_s"),
+            refused=bindparam("b_refused", type_=attempts.c.refused.type),
+        ),
+        [
+            {
+                "b_id": one.delivery_id,
+                "b_number": one.number,
+                "b_state": one.attempt_state,
+                "b_connection": one.connection,
+                "b_transport": one.transport,
+                "b_code": one.code,
+                "b_reason": one.reason,
+                "b_request_id": one.request_id,
+                "b_elapsed_s": one.elapsed_s,
+                "b_refused": {address: list(said) for address, said in one.refused.items()} or None,
+            }
+            for one in live
+        ],
+    )
+    for one in live:
+        if one.again:
+            _follow_up(session, one, now=now)
+    # Before the rest, so that the row is small when it is written again.
+    drop_content(session, [one.delivery_id for one in live if one.state == ACCEPTED])
+    session.execute(
+        update(deliveries)
+        # The number keeps an old outcome from touching a delivery that has moved on to another attempt.
+        .where(deliveries.c.id == bindparam("b_id"), deliveries.c.attempt_count == bindparam("b_number"))
+        .values(
+            state=bindparam("b_state"),
+            due_at=bindparam("b_due_at", type_=deliveries.c.due_at.type),
+            code=bindparam("b_code"),
+            reason=bindparam("b_reason"),
+            claimed_by="",
+            claimed_until=None,
+            begun_at=None,
+            updated_at=now,
+        ),
+        [
+            {
+                "b_id": one.delivery_id,
+                "b_number": one.number,
+                "b_state": one.state,
+                "b_due_at": one.due_at if one.state in (WAITING, UNKNOWN) else None,
+                "b_code": one.code,
+                "b_reason": one.reason,
+            }
+            for one in live
+        ],
+    )
+    return live
+
+
+def drop_content(session: Session, ids: Sequence[int]) -> None:
+    """Deletes what nobody needs to deliver any more."""
+    if ids:
+        session.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(content_sealed=None))
+
+
+def _follow_up(session: Session, verdict: Verdict, *, now: datetime) -> None:
+    """A delivery of its own for the recipients who are to be tried again."""
+    old = session.execute(select(deliveries).where(deliveries.c.id == verdict.delivery_id)).one()
+    session.execute(
+        insert(deliveries).values(
+            uid=f"{old.uid or old.id}-{verdict.number}"[:64],
+            connection=old.connection,
+            state=WAITING,
+            origin="again",
+            turn=old.turn,
+            due_at=verdict.due_at,
+            queued_at=old.queued_at or old.created_at,
+            not_after_at=old.not_after_at,
+            message_id=old.message_id,
+            sender=old.sender,
+            recipients=list(verdict.again),
+            subject=old.subject,
+            content_sealed=old.content_sealed,
+            size_bytes=old.size_bytes,
+            created_at=now,
+            updated_at=now,
+            attempt_count=verdict.number,
+            parent_id=old.id,
+            code=verdict.code,
+            reason=verdict.reason,
+        )
+    )
+
+
+def give_back(session: Session, by: str, ids: Sequence[int] | None = None) -> int:
+    """Queues claimed messages again that were not begun (all of `by` without `ids`); returns how many."""
+    wanted = [deliveries.c.claimed_by == by, deliveries.c.begun_at.is_(None)]
+    if ids is not None:
+        wanted.append(deliveries.c.id.in_(ids))
+    return _unclaim(session, *wanted)
+
+
+def take_back(session: Session, by: str, *, keep: Sequence[int]) -> None:
+    """Undoes what was begun without reaching a transport: all of `by` but `keep`, and what is claimed with it.
+
+    For a process that lost its database between asking for a commit and hearing of it, and so did not go on.
+    """
+    never_left = select(deliveries.c.id, deliveries.c.attempt_count).where(
+        deliveries.c.state == CLAIMED, deliveries.c.claimed_by == by, deliveries.c.begun_at.is_not(None)
+    )
+    for row in session.execute(never_left).all():
+        if row.id not in keep:
+            session.execute(
+                delete(attempts).where(attempts.c.delivery_id == row.id, attempts.c.number == row.attempt_count)
+            )
+            session.execute(
+                update(deliveries)
+                .where(deliveries.c.id == row.id)
+                .values(begun_at=None, attempt_count=row.attempt_count - 1)
+            )
+    give_back(session, by)
+
+
+def bury(session: Session, by: str, *, now: datetime, at_least_once: bool = False) -> tuple[int, int]:
+    """Settles what a dead process had claimed; returns (queued again, unknown).
+
+    What was not begun has not left. What was begun may have: it is unknown, unless `at_least_once` was chosen.
+    """
+    return _bury(session, deliveries.c.claimed_by == by, now=now, at_least_once=at_least_once)
+
+
+def bury_expired(session: Session, *, now: datetime, at_least_once: bool = False) -> tuple[int, int]:
+    """`bury` for those who are no workers, by the end of their claims."""
+    return _bury(session, deliveries.c.claimed_until < now, now=now, at_least_once=at_least_once)
+
+
+def _bury(session: Session, whose: Any, *, now: datetime, at_least_once: bool) -> tuple[int, int]:
+    begun = and_(deliveries.c.state == CLAIMED, whose, deliveries.c.begun_at.is_not(None))
+    ids = session.scalars(select(deliveries.c.id).where(begun)).all()
+    if ids:
+        state = QUEUED if at_least_once else UNKNOWN
+        # Right at once: a transport that can look may know.
+        due_at = None if at_least_once else now
+        lost = {"code": PROCESS_DIED, "reason": DIED}
+        session.execute(
+            update(attempts)
+            .where(attempts.c.delivery_id.in_(ids), attempts.c.state == BEGUN)
+            .values(state=UNKNOWN, **lost)
+        )
+        unclaimed: dict[str, Any] = {"claimed_by": "", "claimed_until": None, "begun_at": None}
+        _move(session, ids, CLAIMED, state, due_at=due_at, **unclaimed, **lost)
+    return _unclaim(session, whose, deliveries.c.begun_at.is_(None)), len(ids)
+
+
+def _unclaim(session: Session, *whose: Any) -> int:
+    done = session.execute(
+        update(deliveries)
+        .where(deliveries.c.state == CLAIMED, *whose)
+        .values(state=QUEUED, claimed_by="", claimed_until=None, updated_at=utc_now())
+    )
+    return _count(done)
+
+
+def unknown_to_ask(session: Session, connection: str, *, now: datetime, limit: int) -> list[Any]:
+    """Unknown messages of a connection about which the server should be asked now: (id, message_id, attempt_count)."""
+    rows = session.execute(
+        select(deliveries.c.id, deliveries.c.message_id, deliveries.c.attempt_count, deliveries.c.updated_at)
+        .where(deliveries.c.state == UNKNOWN, deliveries.c.due_at <= now, deliveries.c.connection == connection)
+        .order_by(deliveries.c.due_at)
+        .limit(limit)
+    )
+    return list(rows.all())
+
+
+def answered(session: Session, delivery_id: int, is_there: bool | None, *, now: datetime, ask_again_s: float) -> bool:
+    """Records what the server said about an unknown message; returns whether that settled it.
+
+    `is_there` True: accepted. False: certainly not, so it is queued again. None: asked again in `ask_again_s`
+    seconds, or not any more when that is 0.
+    """
+    values: dict[str, Any] = {"due_at": None, "updated_at": now}
+    if is_there is None:
+        values["due_at"] = now + timedelta(seconds=ask_again_s) if ask_again_s else None
+        values.pop("updated_at")
+    elif is_there:
+        values |= {"state": ACCEPTED, "code": "found", "reason": "no answer came, and the server has it"}
+    else:
+        values |= {"state": QUEUED, "code": "not_found", "reason": "no answer came, and the server does not have it"}
+    done = session.execute(
+        update(deliveries).where(deliveries.c.id == delivery_id, deliveries.c.state == UNKNOWN).values(**values)
+    )
+    if is_there:
+        drop_content(session, [delivery_id])
+    return is_there is not None and _count(done) == 1
+
+
+def ask_nobody(session: Session, connection: str, *, now: datetime) -> None:
+    """Lets unknown messages rest on a connection whose server cannot be asked about them."""
+    session.execute(
+        update(deliveries)
+        .where(deliveries.c.state == UNKNOWN, deliveries.c.due_at <= now, deliveries.c.connection == connection)
+        .values(due_at=None)
+    )
+
+
+def has_work(session: Session, connections: Sequence[str], *, now: datetime) -> bool:
+    """Whether anything is queued for these connections, or due. Short looks, which change nothing."""
+    looks = [next_queued(connection, 1) for connection in connections]
+    for state in (WAITING, UNKNOWN):
+        due = select(deliveries.c.id).where(deliveries.c.state == state, deliveries.c.due_at <= now)
+        looks.append(due.limit(1))
+    return any(session.scalars(look).first() is not None for look in looks)
+
+
+def is_unsettled(session: Session, connection: str) -> bool:
+    """Whether anything of a connection is queued, claimed, or waiting to be tried again."""
+    mine = select(deliveries.c.id).where(deliveries.c.connection == connection)
+    waiting = and_(deliveries.c.state == WAITING, deliveries.c.attempt_count > 0)
+    looks = [mine.where(deliveries.c.state == state) for state in (QUEUED, CLAIMED)] + [mine.where(waiting)]
+    return any(session.scalars(look.limit(1)).first() is not None for look in looks)
+
+
+def _count(result: Any) -> int:
+    return int(result.rowcount)

@@ -1,0 +1,143 @@
+"""What a worker is given by the application: its database, its connections, and somebody to tell what happened."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from .current import Current
+from .envelope import Receipt
+from .errors import OutmailError
+from .outbox.claims import Begun
+from .outbox.retry import Policy
+from .outbox.states import ACCEPTED, FINAL
+from .outbox.worker import Worker, WorkerSettings
+from .settings import Settings
+from .signals import delivery_settled, notify
+from .transports.failover import Board
+from .vault import Vault
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+logger = logging.getLogger(__name__)
+
+#: How long a stopping worker waits for alerts that are being sent, in seconds.
+TELL_WITHIN_S = 5.0
+
+
+def policy_of(settings: Settings) -> Policy:
+    return Policy(
+        first_s=settings.retry_first_s,
+        cap_s=settings.retry_cap_s,
+        max_age_s=settings.retry_max_age_s,
+        max_attempts=settings.retry_max_attempts,
+        breaker_faults=settings.breaker_faults,
+        at_least_once=settings.at_least_once,
+    )
+
+
+class ApplicationSide:
+    """The worker's `Surroundings`. Telling people happens in a thread of its own, so that no heart misses a beat."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._told: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._teller = threading.Thread(target=self._tell, name="outmail-tell", daemon=True)
+        self._teller.start()
+
+    def session(self) -> AbstractContextManager[Session]:
+        return self._engine.database.session()
+
+    def connections(self) -> list[str]:
+        return self._engine.connections.names()
+
+    def in_force(self, connection: str) -> Current | None:
+        return self._engine.current(connection)
+
+    def vault(self) -> Vault:
+        return self._engine.vault
+
+    def board(self) -> Board:
+        return self._engine.connections.board
+
+    def move_spool(self) -> int:
+        return self._engine.queueing.move()
+
+    def settled(self, connection: str, begun: Begun, outcome: Receipt | OutmailError, state: str) -> None:
+        """After the commit: alerts, recovery, signals, the log."""
+        receipt, error = (outcome, None) if isinstance(outcome, Receipt) else (None, outcome)
+        if state == ACCEPTED or error is None:
+            logger.info("delivery accepted", extra={"delivery": begun.id, "connection": connection})
+        else:
+            facts = {"delivery": begun.id, "connection": connection, "state": state, "code": error.code}
+            logger.warning("delivery not accepted", extra=facts)
+
+        def tell() -> None:
+            engine = self._engine
+            current = engine.current(connection)
+            if current is not None and error is not None:
+                engine.tell(error, current)
+            elif current is not None and current.has_incident:
+                engine.recovered(current)
+            if state in FINAL:
+                facts = {"connection": connection, "state": state, "receipt": receipt, "error": error}
+                notify(delivery_settled, engine.app, delivery_id=begun.uid or str(begun.id), **facts)
+
+        self._told.put(tell)
+
+    def close(self) -> None:
+        """Waits for what is still to be told, but not for ever."""
+        self._told.put(None)
+        self._teller.join(TELL_WITHIN_S)
+
+    def _tell(self) -> None:
+        while (tell := self._told.get()) is not None:
+            try:
+                with self._engine.app.app_context():
+                    tell()
+            except (OutmailError, SQLAlchemyError) as exc:
+                logger.error("what happened could not be told", extra={"error": type(exc).__name__})
+
+
+def make_worker(engine: Engine, *, concurrency: int = 0) -> tuple[Worker, ApplicationSide]:
+    """A worker for an application; `concurrency` limits it further than its connections do."""
+    settings = engine.settings
+    side = ApplicationSide(engine)
+    try:
+        ours = version("flask-outmail")
+    except PackageNotFoundError:
+        ours = ""
+    worker_settings = WorkerSettings(
+        policy=policy_of(settings),
+        poll_s=settings.worker_poll_s,
+        lease_s=settings.worker_lease_s,
+        rate_per_minute=dict(settings.rate_per_minute),
+        release_per_minute=settings.release_per_minute,
+        concurrency=concurrency,
+        version=ours,
+    )
+    return Worker(side, worker_settings, engine.queueing.spool), side
+
+
+def run_worker(engine: Engine, *, once: bool = False, drain: bool = False, concurrency: int = 0) -> int:
+    """Works until a signal comes, or until there is nothing to do; returns how many messages were accepted."""
+    try:
+        engine.database.use_wal()
+    except OutmailError as exc:
+        # Somebody is using the file at this moment: slower, and right all the same.
+        logger.info("the database stays without write-ahead log", extra={"code": exc.code})
+    worker, side = make_worker(engine, concurrency=concurrency)
+    worker.stop_on_signals()
+    try:
+        return worker.run(once=once, drain=drain)
+    finally:
+        side.close()
