@@ -342,6 +342,7 @@ def replace_secret(
     _count_up(session, row, version)
     _keep_previous(row, old, vault)
     _write_secret(row, new, vault)
+    row.expiry_applies_to = "certificate" if new.certificate else "client secret"
     row.replaced_at = row.updated_at = utc_now()
     row.replaced_by = row.updated_by = by
     session.flush()

@@ -56,7 +56,8 @@ ENTRA: tuple[Entry, ...] = (
         steps=(
             f"Open {_APP} > Certificates & secrets > Certificates.",
             "Compare the thumbprint there with that of the certificate in the authentication object.",
-            "If it is not there, upload the public part of the certificate, without its private key.",
+            "If it is not there, upload the public part of the certificate, without its private key; the authentication"
+            " object's page has it to download.",
             "Test again.",
         ),
         who="entra_admin",

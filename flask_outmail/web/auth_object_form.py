@@ -5,16 +5,21 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, field, replace
 
-from .. import auth_objects, certificates
+from .. import auth_objects, certificates, entra
 from ..auth_objects import PROVIDERS, Draft
 from ..engine import Engine
 from ..errors import OutmailError, SecretUnreadable
 from ..models import AuthObject
-from ..settings import Credential
+from ..settings import CLIENT_CREDENTIALS, Credential
 from .blueprint import days_until
-from .forms import AuthObjectForm
+from .forms import AuthObjectForm, SecretForm
 
 _FILE_MAX_BYTES = 100_000
+#: What shows Microsoft who the application is, where something is stored for that.
+SECRET, MADE_HERE, OWN = "secret", "made", "own"
+#: How long a certificate made here may last, in days. Microsoft's advice is half a year or less.
+LIFETIMES = {"90": "3 months", "180": "6 months", "365": "1 year", "730": "2 years"}
+USUAL_LIFETIME = "365"
 
 
 @dataclass
@@ -25,27 +30,41 @@ class Entered:
     credential: Credential
     problems: dict[str, str] = field(default_factory=dict)
     warnings: dict[str, str] = field(default_factory=dict)
+    #: A key and certificate are to be made when this is saved, and to last so many days.
+    make_days: int = 0
+
+    def make_certificate(self) -> None:
+        """Makes what is to be made, once nothing else stands against saving. Takes about a second."""
+        if self.make_days:
+            made = certificates.make(self.draft.name, self.make_days)
+            self.credential = replace(self.credential, client_secret="", certificate=made, certificate_password="")
+            given = replace(self.draft.credential, client_secret="", certificate=made, certificate_password="")
+            ends_on = certificates.load(made).not_after.date()
+            self.draft = replace(self.draft, credential=given, expires_on=ends_on, expiry_applies_to="certificate")
 
 
 def read(form: AuthObjectForm, row: AuthObject | None, engine: Engine) -> Entered:
     """The form, cleaned of what pasting adds. `row` is the stored object when one is edited."""
     found = {name: str(errors[0]) for name, errors in form.errors.items() if name and errors and name != "csrf_token"}
+    provider = row.provider if row is not None else form.provider.data or next(iter(PROVIDERS))
+    make_days = wanted_days(form) if row is None and provider == CLIENT_CREDENTIALS else 0
+    secret = Credential() if make_days else read_secret(form, found)
     credential = auth_objects.cleaned(
-        Credential(
+        replace(
+            secret,
             tenant=form.tenant.data or "",
             client_id=form.client_id.data or "",
-            client_secret=form.client_secret.data or "",
-            certificate=_certificate(form, found),
-            certificate_password=form.certificate_password.data or "",
             cloud=form.cloud.data or "global",
-            provider=row.provider if row is not None else form.provider.data or next(iter(PROVIDERS)),
+            provider=provider,
+            token_file=form.token_file.data or "",
+            token_function=form.token_function.data or "",
         )
     )
     if credential.provider not in PROVIDERS:
         found["provider"] = "Choose one of the providers."
     if credential.cloud not in engine.environment.clouds:
         found["cloud"] = "Choose one of the clouds."
-    stored = bool(row and (row.client_secret_sealed or row.certificate_sealed))
+    stored = bool(make_days or (row and (row.client_secret_sealed or row.certificate_sealed)))
     for name, (_, sentence) in auth_objects.problems(credential, stored=stored).items():
         found.setdefault(name, sentence)
     draft = Draft(
@@ -55,7 +74,7 @@ def read(form: AuthObjectForm, row: AuthObject | None, engine: Engine) -> Entere
         expires_on=form.expires_on.data,
         expiry_applies_to=form.expiry_applies_to.data or "",
     )
-    entered = Entered(draft, credential, found)
+    entered = Entered(draft, credential, found, make_days=make_days)
     if row is not None:
         try:
             entered.credential = auth_objects.merged(draft, row, engine.vault)
@@ -66,7 +85,33 @@ def read(form: AuthObjectForm, row: AuthObject | None, engine: Engine) -> Entere
     return entered
 
 
-def _certificate(form: AuthObjectForm, found: dict[str, str]) -> str:
+def read_secret(form: AuthObjectForm | SecretForm, found: dict[str, str]) -> Credential:
+    """The secret or certificate that a form gives, with nothing else."""
+    return Credential(
+        client_secret=form.client_secret.data or "",
+        certificate=_certificate(form, found),
+        certificate_password=form.certificate_password.data or "",
+    )
+
+
+def wanted_days(form: AuthObjectForm | SecretForm) -> int:
+    """How long a certificate made here is to last; 0 when none is wanted."""
+    if form.secret_kind.data != MADE_HERE:
+        return 0
+    return int(form.valid_days.data if form.valid_days.data in LIFETIMES else USUAL_LIFETIME)
+
+
+def offer_choices(form: AuthObjectForm | SecretForm) -> None:
+    """The answers to choose from, and the usual one where none was given."""
+    form.valid_days.choices = list(LIFETIMES.items())
+    form.valid_days.data = form.valid_days.data if form.valid_days.data in LIFETIMES else USUAL_LIFETIME
+    form.secret_kind.data = form.secret_kind.data if form.secret_kind.data in (MADE_HERE, OWN) else SECRET
+    if isinstance(form, AuthObjectForm):
+        names = dict.fromkeys([*entra.token_functions(), *filter(None, [form.token_function.data])])
+        form.token_function.choices = [("", "None: use the file"), *((name, name) for name in names)]
+
+
+def _certificate(form: AuthObjectForm | SecretForm, found: dict[str, str]) -> str:
     """The text that was pasted, or the file that was chosen: PEM as it is, PFX as base64."""
     upload = form.certificate_file.data
     if not upload:
@@ -89,7 +134,7 @@ def _date_of_certificate(entered: Entered) -> None:
     ends_on = entered.draft.expires_on
     if ends_on is not None and days_until(ends_on) < 0:
         entered.warnings["expires_on"] = "This date has passed."
-    elif ends_on is None:
+    elif ends_on is None and given.provider == CLIENT_CREDENTIALS and not entered.make_days:
         entered.warnings["expires_on"] = "Without a date nobody is reminded before it ends. Entra shows it."
 
 
@@ -100,7 +145,8 @@ def _show_cleaned(form: AuthObjectForm, entered: Entered) -> None:
 
 def show(form: AuthObjectForm, row: AuthObject) -> None:
     """Puts a stored object into the form, secrets left out."""
-    for name in ("name", "description", "provider", "tenant", "client_id", "cloud", "expires_on", "expiry_applies_to"):
+    shown = ("name", "description", "provider", "tenant", "client_id", "cloud", "expires_on", "expiry_applies_to")
+    for name in (*shown, "token_file", "token_function"):
         form[name].data = getattr(row, name)
     form.version.data = str(row.version)
 
@@ -113,3 +159,14 @@ def is_changed(entered: Entered, row: AuthObject, engine: Engine) -> bool:
         return True
     # A date is only a note.
     return replace(entered.credential, expires_on=None) != replace(stored, expires_on=None)
+
+
+def stored_certificate(row: AuthObject, engine: Engine) -> certificates.ClientCertificate | None:
+    """The certificate that is stored; None without one, and when it cannot be read."""
+    if not row.certificate_sealed:
+        return None
+    try:
+        credential = auth_objects.credential_of(row, engine.vault)
+        return certificates.load(credential.certificate, credential.certificate_password)
+    except OutmailError:
+        return None

@@ -14,15 +14,19 @@ from .. import setups
 from ..auth_objects import PROVIDERS, Conflict, InUse, LimitReached, NotUnique
 from ..diagnosis import steps
 from ..diagnosis.it_request import it_request
+from ..entra import TOKEN_FILE_VARIABLE
 from ..errors import OutmailError
 from ..models import PRIMARY, AuthObject, Setup
 from ..proving import Trial, credential_checks
-from .auth_object_form import Entered, is_changed, read, show
+from ..settings import Credential
+from .auth_object_form import Entered, is_changed, offer_choices, read, show, stored_certificate
 from .blueprint import ID, actor, ago, engine, pages, tell
 from .forms import ActionForm, AuthObjectForm, csrf_refused, demand_csrf, in_order, number, wanted_action
 from .setup_form import plain_values_of, wanted_connection
 from .setup_saving import is_revision_proven, release
 from .trials import Run, refuse, stream
+
+MADE_LATER = "A certificate made here is tested once it is saved and its public part is uploaded in Entra."
 
 
 @dataclass
@@ -43,6 +47,7 @@ class Page:
     def render(self, status: int = 200) -> ResponseReturnValue:
         clouds = engine().environment.clouds
         self.problems = in_order(self.form, self.problems)
+        offer_choices(self.form)
         self.form.provider.choices = [(name, kind.label) for name, kind in PROVIDERS.items()]
         self.form.cloud.choices = [(cloud.name, cloud.label) for cloud in clouds.values()]
         context: dict[str, Any] = {
@@ -51,15 +56,42 @@ class Page:
             "row": self.row,
             "clouds": clouds,
             "cloud": clouds.get(self.form.cloud.data or "global"),
-            "returns_to_setup": _returns_to_setup(),
+            "kinds": PROVIDERS,
+            "kind": PROVIDERS.get(self.form.provider.data or ""),
+            "stored": stored_certificate(self.row, engine()) if self.row is not None else None,
+            "action_form": ActionForm(formdata=None),
+            "request_text": self._request_text(),
+            "token_variable": TOKEN_FILE_VARIABLE,
+            "returns_to_setup": returns_to_setup(),
             "connection": wanted_connection(),
         }
         return render_template("outmail/auth_object.html", **context), status
 
+    def _request_text(self) -> str:
+        """The request for the IT department, for what is stored."""
+        found, row = engine(), self.row
+        if row is None:
+            return ""
+        certificate = stored_certificate(row, found)
+        return it_request(
+            service="microsoft365_graph",
+            mailbox="",
+            app_name=found.app.name,
+            provider=row.provider,
+            thumbprint=certificate.thumbprint if certificate else "",
+        )
 
-def _returns_to_setup() -> bool:
+
+def returns_to_setup() -> bool:
     # A word, not an address: nobody can be sent elsewhere with it.
     return request.args.get("next") == "setup"
+
+
+def way_back() -> dict[str, Any]:
+    """The part of an address that leads back to where the person came from."""
+    connection = wanted_connection()
+    found = {"next": "setup"} if returns_to_setup() else {}
+    return {**found, "connection": connection} if found and connection != PRIMARY else found
 
 
 @pages.get("/auth-objects/", endpoint="auth_objects")
@@ -85,7 +117,8 @@ def new_auth_object() -> ResponseReturnValue:
     limit = _limit_reached()
     if request.method == "GET":
         form = AuthObjectForm(formdata=None)
-        form.provider.data, form.cloud.data = next(iter(PROVIDERS)), "global"
+        named = request.args.get("provider", "")
+        form.provider.data, form.cloud.data = named if named in PROVIDERS else next(iter(PROVIDERS)), "global"
         form.expiry_applies_to.data = "client secret"
         return Page(form, limit_reached=limit).render()
     page, entered = _entered(None)
@@ -94,6 +127,7 @@ def new_auth_object() -> ResponseReturnValue:
     if early is not None:
         return early
     found = engine()
+    entered.make_certificate()
     with found.database.session() as database:
         try:
             row = stored.create(database, entered.draft, found.vault, by=actor(), limit=found.settings.auth_objects_max)
@@ -105,7 +139,10 @@ def new_auth_object() -> ResponseReturnValue:
             page.problems["name"] = f"{exc}."
             return page.render(422)
     tell(f"“{row.name}” is stored.")
-    if _returns_to_setup():
+    if entered.make_days:
+        tell("A key and certificate were made: download the public part below and have it uploaded.", "warning")
+        return redirect(url_for(".auth_object", object_id=row.id, **way_back()))
+    if returns_to_setup():
         connection = wanted_connection()
         return redirect(url_for(".setup", auth_object=row.id, connection=None if connection == PRIMARY else connection))
     return redirect(url_for(".auth_objects"))
@@ -116,6 +153,9 @@ def _without_saving(page: Page, entered: Entered) -> ResponseReturnValue | None:
     if page.csrf_failed:
         return page.render(400)
     if page.problems:
+        return page.render(422)
+    if wanted_action() == "test" and entered.make_days:
+        page.problems["secret_kind"] = MADE_LATER
         return page.render(422)
     if wanted_action() == "test":
         page.runs = [_run(entered).finish()]
@@ -133,7 +173,7 @@ def _limit_reached() -> int:
 
 @pages.route(f"/auth-objects/<{ID}:object_id>", methods=["GET", "POST"])
 def auth_object(object_id: int) -> ResponseReturnValue:
-    row, used_by = _wanted(object_id)
+    row, used_by = wanted(object_id)
     if request.method == "GET":
         form = AuthObjectForm(formdata=None)
         show(form, row)
@@ -146,7 +186,7 @@ def auth_object(object_id: int) -> ResponseReturnValue:
     proven: list[str] = []
     is_new = is_changed(entered, row, engine())
     if is_new:
-        page.runs, proven, broken = _try_with_setups(entered, used_by)
+        page.runs, proven, broken = try_with_setups(entered.credential, used_by)
         if broken and wanted_action() != "save_anyway":
             page.would_stop_mail = True
             return page.render(422)
@@ -155,7 +195,7 @@ def auth_object(object_id: int) -> ResponseReturnValue:
     return _change(page, row, entered, proven, unproven)
 
 
-def _wanted(object_id: int) -> tuple[AuthObject, list[Setup]]:
+def wanted(object_id: int) -> tuple[AuthObject, list[Setup]]:
     with engine().database.session() as database:
         row = database.get(AuthObject, object_id)
         if row is None:
@@ -171,7 +211,7 @@ def _entered(row: AuthObject | None) -> tuple[Page, Entered]:
     return page, entered
 
 
-def _try_with_setups(entered: Entered, used_by: list[Setup]) -> tuple[list[Run], list[str], bool]:
+def try_with_setups(credential: Credential, used_by: list[Setup]) -> tuple[list[Run], list[str], bool]:
     """Tests the setups in use with the new credential.
 
     Returns the runs, the connections that passed, and whether one that is proven now would stop.
@@ -179,10 +219,10 @@ def _try_with_setups(entered: Entered, used_by: list[Setup]) -> tuple[list[Run],
     found, runs, proven, broken = engine(), [], [], False
     for setup in used_by:
         try:
-            values = replace(setups.values_of(setup, found.vault), credential=entered.credential)
+            values = replace(setups.values_of(setup, found.vault), credential=credential)
         except OutmailError:
             # The old secret cannot be read; the rest of the setup can.
-            values = replace(plain_values_of(setup), credential=entered.credential)
+            values = replace(plain_values_of(setup), credential=credential)
         trial = Trial(found, values, setup.connection, actor())
 
         def conclude(run: Run, trial: Trial = trial) -> None:
@@ -218,7 +258,7 @@ def _change(
             database.commit()
     if page.problems or conflict_by:
         # What was read before is no longer true, or was rolled back.
-        page.row, page.used_by = _wanted(row.id)
+        page.row, page.used_by = wanted(row.id)
         if not conflict_by:
             return page.render(422)
         page.conflict = f"{conflict_by} saved a change {ago(page.row.updated_at)}."
@@ -240,7 +280,7 @@ def stream_new_auth_object_test() -> Response:
 
 @pages.post(f"/auth-objects/<{ID}:object_id>/test")
 def stream_auth_object_test(object_id: int) -> Response:
-    return _stream_test(_wanted(object_id)[0])
+    return _stream_test(wanted(object_id)[0])
 
 
 def _stream_test(row: AuthObject | None) -> Response:
@@ -249,6 +289,8 @@ def _stream_test(row: AuthObject | None) -> Response:
         return refuse("This page was open too long. Reload it and test again.", status=400)
     # A test needs no name.
     problems = {name: sentence for name, sentence in page.problems.items() if name != "name"}
+    if entered.make_days:
+        problems["secret_kind"] = MADE_LATER
     if problems:
         return refuse("Nothing was tested: the form needs attention.", problems, status=422)
     return stream(_run(entered))

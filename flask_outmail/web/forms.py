@@ -124,6 +124,15 @@ class SetupForm(FlaskForm):  # type: ignore[misc]
     shown_service = HiddenField()
 
 
+def client_secret_field() -> PasswordField:
+    # What pasting adds is taken away later (`auth_objects.cleaned`), so line ends are no error here.
+    return PasswordField("Client secret", validators=[NotAPlaceholder(), OneLine("\r\n\t"), LengthInWords(1000)])
+
+
+def certificate_field() -> TextAreaField:
+    return TextAreaField("Certificate", validators=[OneLine("\r\n\t"), LengthInWords(50_000)])
+
+
 class AuthObjectForm(FlaskForm):  # type: ignore[misc]
     name = text_field("Name", NAME_MAX_CHARS)
     description = TextAreaField(
@@ -137,12 +146,14 @@ class AuthObjectForm(FlaskForm):  # type: ignore[misc]
     client_id = StringField(
         "Application (client) ID", filters=[stripped], validators=[OneLine("\r\n\t"), LengthInWords(64)]
     )
-    client_secret = PasswordField(
-        "Client secret", validators=[NotAPlaceholder(), OneLine("\r\n\t"), LengthInWords(1000)]
-    )
-    certificate = TextAreaField("Certificate", validators=[OneLine("\r\n\t"), LengthInWords(50_000)])
+    secret_kind = RadioField("What shows who the application is?", validate_choice=False)
+    client_secret = client_secret_field()
+    certificate = certificate_field()
     certificate_file = FileField("… or choose its file")
     certificate_password = secret_field("Password of the certificate")
+    valid_days = SelectField("How long it is to last", validate_choice=False)
+    token_file = text_field("Path of the token file", 500)
+    token_function = SelectField("Or a function of this application", validate_choice=False)
     cloud = SelectField("Cloud", validate_choice=False)
     expires_on = DateField("Expiry date", validators=[Optional()])
     expiry_applies_to = text_field("Expiry applies to", 200)
@@ -151,6 +162,23 @@ class AuthObjectForm(FlaskForm):  # type: ignore[misc]
     def validate_name(self, field: Field) -> None:
         if not field.data:
             raise ValidationError("Enter a name, so that it can be chosen in the setup.")
+
+    def validate_expires_on(self, field: Field) -> None:
+        if field.errors:
+            field.errors = ["Enter a date in the form 2027-04-15."]
+
+
+class SecretForm(FlaskForm):  # type: ignore[misc]
+    """A new secret or certificate for an authentication object."""
+
+    secret_kind = RadioField("What is to take its place?", validate_choice=False)
+    client_secret = client_secret_field()
+    expires_on = DateField("Expiry date", validators=[Optional()])
+    valid_days = SelectField("How long it is to last", validate_choice=False)
+    certificate = certificate_field()
+    certificate_file = FileField("… or choose its file")
+    certificate_password = secret_field("Password of the certificate")
+    version = HiddenField()
 
     def validate_expires_on(self, field: Field) -> None:
         if field.errors:

@@ -573,3 +573,17 @@ def test_the_name_of_the_application_cannot_end_its_quotes(name: str) -> None:
 def test_there_is_no_request_for_a_service_that_is_not_microsofts() -> None:
     with pytest.raises(ValueError, match="smtp"):
         it_request(service="smtp", mailbox="a@contoso.com", app_name="Shop")
+
+
+def test_the_request_asks_for_what_the_kind_of_credential_needs() -> None:
+    def text(**more: str) -> str:
+        return it_request(service="microsoft365_graph", mailbox="noreply@contoso.com", app_name="Shop", **more)
+
+    uploaded = text(thumbprint="AB12")
+    assert "thumbprint is AB12" in uploaded and "New client secret" not in uploaded and "Value" not in uploaded
+    federated = text(provider="microsoft_federated")
+    assert "Federated credentials" in federated and "New client secret" not in federated
+    machine = text(provider="microsoft_managed_identity")
+    assert "Managed Identities" in machine and "New registration" not in machine
+    for one in (uploaded, federated, machine):
+        assert "New-ManagementRoleAssignment" in one and max(len(line) for line in one.splitlines()) < 140

@@ -1,0 +1,249 @@
+"""The pages of authentication objects: every kind of credential, a certificate made here, replacing without a gap."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from flask_outmail import auth_objects, certificates, entra
+from flask_outmail.models import AuthObject
+from flask_outmail.settings import FEDERATED, MANAGED_IDENTITY, Credential
+from flask_outmail.vault import Vault, generate_key
+
+from ..conftest import make_message
+from .conftest import Site, engine_of
+
+
+def the_row(site: Site, number: int = 1) -> AuthObject:
+    with engine_of(site.app).database.session() as session:
+        return session.get_one(AuthObject, number)
+
+
+def credential_of(site: Site, number: int = 1) -> Credential:
+    return auth_objects.credential_of(the_row(site, number), engine_of(site.app).vault)
+
+
+def version(site: Site) -> str:
+    return str(the_row(site).version)
+
+
+@pytest.fixture
+def application(site: Site) -> Any:
+    """A registration of its own: what is uploaded for it does not last."""
+    return site.simulator.add_app(name=f"app of {id(site)}")
+
+
+@pytest.fixture
+def in_use(site: Site, application: Any) -> Site:
+    """A setup that works with a secret."""
+    fields = site.object_fields(client_id=application.client_id, client_secret=application.secret)
+    site.post("/auth-objects/new", action="save", **fields)
+    site.save_tested(site.graph_fields())
+    assert site.mail.send(make_message()).accepted
+    return site
+
+
+def make_certificate(site: Site, **changes: Any) -> Any:
+    fields = site.object_fields(client_secret="", expires_on="", secret_kind="made", valid_days="180", **changes)
+    return site.post("/auth-objects/new", action="save", **fields)
+
+
+# -- a certificate made here ------------------------------------------------------------------------------------------
+
+
+def test_a_certificate_is_made_downloaded_uploaded_and_then_works(site: Site, application: Any) -> None:
+    page = make_certificate(site, client_id=application.client_id)
+    public = site.client.get("/outmail/auth-objects/1/certificate.cer")
+    certificate = x509.load_der_x509_certificate(public.data)
+    thumbprint = re.search(r"<code>([0-9A-F]{40})</code>", page.text)
+    assert thumbprint and certificates.load(credential_of(site).certificate).thumbprint == thumbprint[1]
+    assert "attachment" in public.headers["Content-Disposition"] and public.headers["Cache-Control"] == "no-store"
+    assert the_row(site).expires_on == certificate.not_valid_after_utc.date()
+    edit = site.object_fields(client_id=application.client_id, client_secret="", version="1")
+    assert "Microsoft does not know this certificate" in site.post("/auth-objects/1", action="test", **edit).text
+    site.simulator.upload_certificate(public.data, application.client_id)
+    assert "steps passed" in site.post("/auth-objects/1", action="test", **edit).text
+
+
+def test_the_private_key_leaves_by_no_page(site: Site) -> None:
+    made = make_certificate(site)
+    secret = credential_of(site).certificate
+    lines = [line for line in secret.splitlines()[1:-1] if "-----" not in line][:20]
+    paths = ["/auth-objects/1", "/auth-objects/", "/auth-objects/1/certificate.pem", "/auth-objects/1/secret", "/setup"]
+    for text in [made.text, *(site.get(path).text for path in paths)]:
+        assert "PRIVATE KEY" not in text and not any(line in text for line in lines)
+    assert site.get("/auth-objects/1/certificate.pem").text.startswith("-----BEGIN CERTIFICATE-----")
+
+
+def test_a_certificate_made_here_cannot_be_tested_before_it_exists(site: Site) -> None:
+    fields = site.object_fields(client_secret="", secret_kind="made")
+    assert "once it is saved" in site.post("/auth-objects/new", action="test", **fields).text
+    assert "once it is saved" in site.post("/auth-objects/new/test", token_from="/auth-objects/new", **fields).text
+
+
+def test_making_a_certificate_leads_back_to_the_setup(site: Site) -> None:
+    fields = site.object_fields(client_secret="", secret_kind="made")
+    page = site.post("/auth-objects/new?next=setup", action="save", **fields)
+    assert "/outmail/setup?auth_object=1" in page.text
+
+
+@pytest.mark.parametrize("path", ["/auth-objects/1/certificate.cer", "/auth-objects/1/certificate.pem"])
+def test_without_a_certificate_there_is_nothing_to_download(site: Site, path: str) -> None:
+    site.post("/auth-objects/new", action="save", **site.object_fields())
+    assert site.get(path).status_code == 404
+
+
+# -- without a secret -------------------------------------------------------------------------------------------------
+
+
+def test_a_managed_identity_needs_nothing_and_carries_mail(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in site.simulator.identity_environment.items():
+        monkeypatch.setenv(name, value)
+    form = site.get(f"/auth-objects/new?provider={MANAGED_IDENTITY}").text
+    assert 'name="client_secret"' not in form and 'name="tenant"' not in form
+    fields = {"name": "The machine", "provider": MANAGED_IDENTITY, "cloud": "simulator"}
+    assert "Token obtained from this machine" in site.post("/auth-objects/new", action="test", **fields).text
+    site.post("/auth-objects/new", action="save", **fields)
+    assert "managed identity" in site.get("/auth-objects/").text
+    assert "Replace without a gap" not in site.get("/auth-objects/1").text
+    site.save_tested(site.graph_fields())
+    assert site.mail.send(make_message()).accepted
+
+
+def test_a_federated_credential_carries_mail(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(site.simulator.outside_token())
+    form = site.get(f"/auth-objects/new?provider={FEDERATED}").text
+    assert 'name="client_secret"' not in form and 'name="token_file"' in form
+    fields = site.object_fields(client_secret="", expires_on="", provider=FEDERATED, token_file=str(file))
+    tested = site.post("/auth-objects/new", action="test", **fields).text
+    assert "subject system:serviceaccount:shop:mailer" in tested and file.read_text() not in tested
+    site.post("/auth-objects/new", action="save", **fields)
+    assert str(file) in site.get("/auth-objects/1").text
+    site.save_tested(site.graph_fields())
+    assert site.mail.send(make_message()).accepted
+
+
+def test_a_registered_function_can_be_chosen(site: Site) -> None:
+    entra.register_token_function("cluster", site.simulator.outside_token)
+    try:
+        assert ">cluster</option>" in site.get(f"/auth-objects/new?provider={FEDERATED}").text
+        fields = site.object_fields(client_secret="", expires_on="", provider=FEDERATED, token_function="cluster")
+        assert "steps passed" in site.post("/auth-objects/new", action="test", **fields).text
+        site.post("/auth-objects/new", action="save", **fields)
+        assert credential_of(site).token_function == "cluster"
+    finally:
+        entra._functions.pop("cluster")
+    # Another process may not know it; the page does not lose what is stored.
+    assert '<option value="cluster" selected>' in site.get("/auth-objects/1").text
+
+
+def test_a_kind_that_does_not_exist_is_told(site: Site) -> None:
+    assert site.get("/auth-objects/new?provider=magic").status_code == 200
+    answer = site.post("/auth-objects/new", action="save", **site.object_fields(provider="magic"))
+    assert answer.status_code == 422 and "Choose one of the providers" in answer.text
+
+
+# -- replacing --------------------------------------------------------------------------------------------------------
+
+
+def replace(site: Site, action: str = "switch", **fields: Any) -> Any:
+    return site.post("/auth-objects/1/secret", action=action, version=version(site), **fields)
+
+
+def test_a_secret_is_replaced_without_a_gap_and_the_old_one_is_kept(in_use: Site, application: Any) -> None:
+    new = in_use.simulator.add_secret(application.client_id)
+    page = replace(in_use, secret_kind="secret", client_secret=new, expires_on="2027-09-01")
+    assert "was tested with it and works" in page.text and new not in page.text
+    found = credential_of(in_use)
+    assert (found.client_secret, found.previous_client_secret) == (new, application.secret)
+    assert str(the_row(in_use).expires_on) == "2027-09-01"
+    assert in_use.mail.send(make_message()).accepted
+
+
+def test_a_new_secret_that_microsoft_does_not_take_is_told_and_changes_nothing(in_use: Site, application: Any) -> None:
+    page = replace(in_use, secret_kind="secret", client_secret="wrong")
+    assert page.status_code == 422 and "Microsoft does not take the new one" in page.text
+    assert credential_of(in_use).client_secret == application.secret
+    # A person may know better: the old one serves beside it.
+    replace(in_use, action="anyway", secret_kind="secret", client_secret="not-yet")
+    assert credential_of(in_use).client_secret == "not-yet"
+    assert in_use.mail.send(make_message()).accepted
+
+
+def test_a_new_secret_can_be_tested_before_anything_changes(in_use: Site, application: Any) -> None:
+    new = in_use.simulator.add_secret(application.client_id)
+    page = replace(in_use, action="test", secret_kind="secret", client_secret=new)
+    assert "steps passed" in page.text and credential_of(in_use).client_secret == application.secret
+    streamed = in_use.post(
+        "/auth-objects/1/secret/test", token_from="/auth-objects/1/secret", secret_kind="secret", client_secret="wrong"
+    )
+    assert "AADSTS7000215" in streamed.text
+
+
+def test_a_secret_gives_way_to_a_certificate_that_is_uploaded_later(in_use: Site, application: Any) -> None:
+    page = replace(in_use, secret_kind="made", valid_days="365")
+    assert "Until then the one before serves" in page.text
+    assert in_use.mail.send(make_message()).accepted, "the old secret serves"
+    cannot = in_use.post("/auth-objects/1/secret/forget", token_from="/auth-objects/1", version=version(in_use))
+    assert cannot.status_code == 422 and "does not take the present one yet" in cannot.text
+    public = in_use.client.get("/outmail/auth-objects/1/certificate.cer").data
+    in_use.simulator.upload_certificate(public, application.client_id)
+    gone = in_use.post("/auth-objects/1/secret/forget", token_from="/auth-objects/1", version=version(in_use))
+    assert "is deleted here" in gone.text
+    assert credential_of(in_use).earlier is None
+    application.secret_expired = True
+    in_use.mail.send(make_message())
+
+
+def test_a_replacement_can_be_undone_and_done_again(in_use: Site, application: Any) -> None:
+    new = in_use.simulator.add_secret(application.client_id)
+    replace(in_use, secret_kind="secret", client_secret=new, expires_on="2027-09-01")
+    for wanted, day in ((application.secret, "2027-04-15"), (new, "2027-09-01")):
+        page = in_use.post("/auth-objects/1/secret/undo", token_from="/auth-objects/1", version=version(in_use))
+        assert "is in use again" in page.text
+        assert credential_of(in_use).client_secret == wanted and str(the_row(in_use).expires_on) == day
+        assert in_use.mail.send(make_message()).accepted
+
+
+def test_of_two_people_who_replace_the_second_is_told(in_use: Site, application: Any) -> None:
+    one, two = (in_use.simulator.add_secret(application.client_id) for _ in range(2))
+    seen = version(in_use)
+    in_use.post("/auth-objects/1/secret", action="switch", version=seen, secret_kind="secret", client_secret=one)
+    late = in_use.post("/auth-objects/1/secret", action="switch", version=seen, secret_kind="secret", client_secret=two)
+    assert late.status_code == 409 and "anna saved a change" in late.text
+    assert credential_of(in_use).client_secret == one
+    for step in ("undo", "forget"):
+        in_use.post(f"/auth-objects/1/secret/{step}", token_from="/auth-objects/1", version=seen)
+    assert credential_of(in_use).previous_client_secret == application.secret
+
+
+def test_entering_another_secret_on_the_object_itself_keeps_none_beside_it(in_use: Site, application: Any) -> None:
+    new, newer = (in_use.simulator.add_secret(application.client_id) for _ in range(2))
+    replace(in_use, secret_kind="secret", client_secret=new)
+    fields = in_use.object_fields(client_id=application.client_id, client_secret=newer, version=version(in_use))
+    in_use.post("/auth-objects/1", action="save", **fields)
+    assert credential_of(in_use).earlier is None
+
+
+def test_changing_the_name_alone_keeps_the_one_before(in_use: Site, application: Any) -> None:
+    new = in_use.simulator.add_secret(application.client_id)
+    replace(in_use, secret_kind="secret", client_secret=new)
+    fields = in_use.object_fields(client_id=application.client_id, client_secret="", version=version(in_use))
+    page = in_use.post("/auth-objects/1", action="save", **{**fields, "name": "Renamed"})
+    assert "“Renamed” is saved" in page.text and "held" not in page.text
+    assert credential_of(in_use).previous_client_secret == application.secret
+
+
+def test_after_a_lost_key_the_page_says_where_to_enter_the_new_one(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    site.post("/auth-objects/new", action="save", **site.object_fields())
+    engine_of(site.app)._vault = Vault([generate_key()])
+    assert site.get("/auth-objects/1/secret").status_code == 200
+    page = replace(site, secret_kind="secret", client_secret="new-one")
+    assert page.status_code == 422 and "on the page of the authentication object" in page.text
