@@ -12,6 +12,7 @@ from flask_outmail import services
 from flask_outmail.simulator import Simulator
 
 from ..conftest import MakeApp, graph_setup, make_message
+from ..contract.test_fields import signer
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -43,6 +44,25 @@ def test_the_readmes_mail_is_accepted(make_app: MakeApp, simulator: Simulator) -
     names: dict[str, Any] = {"mail": mail}
     exec(compile(block, "README", "exec"), names)  # noqa: S102 -- the documentation's own code
     assert simulator.delivered[0].recipient == "ann@example.com"
+
+
+def test_the_guide_to_messages_sends_each_of_them(
+    make_app: MakeApp, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "report.csv").write_text("a;b\n")
+    (tmp_path / "logo.png").write_bytes(b"\x89PNG")
+    _, mail = make_app(graph_setup(simulator))
+    names: dict[str, Any] = {"mail": mail}
+    for block in blocks(ROOT / "docs/how-to/write-a-message.md"):
+        exec(compile(block, "guide", "exec"), names)  # noqa: S102 -- the documentation's own code
+    ann = [one for one in simulator.delivered if one.recipient == "ann@example.com"]
+    assert [one.subject for one in ann] == [
+        "Ihre Bestellung – 17 € ✓", "Your invoice", "Welcome", "Fitting", "News", "Re: Order 17"
+    ]  # fmt: skip
+    names["send_signed"]("Grüße", *signer())
+    assert simulator.delivered[-1].parsed.get_content_type() == "multipart/signed"
+    assert names["newsletter"].envelope_from == "bounces@shop.example"
 
 
 def test_the_fixtures_of_the_guide_exist(outmail_config: dict[str, Any], simulator: Simulator) -> None:
