@@ -55,7 +55,8 @@ def configuration() -> str:
             "```",
             "",
             "`OUTMAIL_CLOUDS` maps a name to `label`, `authority`, `graph`, `scope`, `smtp_host` (or `host:port`),"
-            " `smtp_scope`. Only `authority` and `graph` are required; both are https URLs.",
+            " `smtp_scope`, `uploads` (False for a Graph without upload sessions). Only `authority` and `graph` are"
+            " required; both are https URLs.",
             "",
         ]
     )

@@ -107,6 +107,8 @@ def _custom(name: str, entry: Mapping[str, Any]) -> Cloud:
             raise ConfigurationError(
                 f"{where}: {key!r} must be an https URL without log-in and query", code="config_invalid"
             )
+    if not isinstance(entry.get("uploads", True), bool):
+        raise ConfigurationError(f"{where}: 'uploads' must be True or False", code="config_invalid")
     graph = str(entry["graph"]).rstrip("/").removesuffix("/v1.0")
     smtp_host, _, smtp_port = str(entry.get("smtp_host") or "").partition(":")
     return Cloud(
@@ -118,5 +120,5 @@ def _custom(name: str, entry: Mapping[str, Any]) -> Cloud:
         smtp_host=smtp_host,
         smtp_scope=str(entry.get("smtp_scope") or ""),
         smtp_port=int(entry.get("smtp_port") or smtp_port or SMTP_PORT),
-        uploads=bool(entry.get("uploads", True)),
+        uploads=entry.get("uploads", True),
     )

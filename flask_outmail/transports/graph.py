@@ -178,3 +178,12 @@ class GraphTransport:
             return self.deliver(envelope)
         except OutmailError as exc:
             return exc
+        except Exception as exc:
+            # A mistake of ours, before or after the message left; those beside it must not be lost for it.
+            fault = DeliveryUnknown(
+                f"the transport failed in a way of its own ({type(exc).__name__})",
+                code="transport_fault",
+                transport=self.name,
+            )
+            fault.__cause__ = exc
+            return fault

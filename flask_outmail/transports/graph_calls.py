@@ -77,7 +77,7 @@ class Answer:
         """Never raises: the status has been read, and a body that breaks off changes nothing about it."""
         request_id = response.headers.get("request-id") or client_request_id
         succeeded = response.status_code < 300
-        content = _body_of(response, MAX_ANSWER_BYTES if succeeded else MAX_ERROR_BYTES)
+        content = _body_of(response, MAX_ANSWER_BYTES if response.status_code in (200, 201) else MAX_ERROR_BYTES)
         if succeeded:
             return cls(response.status_code, request_id=request_id, body=_json(content))
         code, text = _error(_json(content))

@@ -35,9 +35,12 @@ MOST_REQUEST_BYTES = 4_194_304
 MAX_MESSAGE_BYTES = 150 * 1024 * 1024
 #: Below 4 MB, as Graph wants it, and a multiple of 320 KiB, as its other upload sessions want it.
 RANGE_BYTES = 3_276_800
-#: Harmless steps that may fail in one delivery; and how long a pause between two of them may be.
+#: Harmless steps that may fail in one delivery; and how long a pause between two of them may be. In the middle of an
+#: upload it may last as long as the window in which Graph counts uploaded bytes, five minutes: whoever gave up there
+#: would have to upload everything again, into the same limit (Graph: throttling-limits, 150 MB in 5 minutes).
 MAX_FAILURES = 8
 STEP_PATIENCE_S = 60.0
+UPLOAD_PATIENCE_S = 330.0
 _LONGEST_WAIT_S = 8.0
 #: What the answers to a repeated range are called, when the first one had arrived after all (Graph: errors).
 _ALREADY_THERE = {"invalidrange", "fragmentoverlap", "fragmentoutoforder"}
@@ -254,7 +257,7 @@ class LargeDelivery:
             behind = position + len(data)
             try:
                 answer = self.calls.put(
-                    connections, url, data, f"bytes {position}-{behind - 1}/{total}", patience_s=STEP_PATIENCE_S
+                    connections, url, data, f"bytes {position}-{behind - 1}/{total}", patience_s=UPLOAD_PATIENCE_S
                 )
             except Lost as lost:
                 doubtful = doubtful or lost.left

@@ -232,6 +232,14 @@ def test_envelopes_are_pulled_lazily_and_nothing_begins_after_the_iterator_is_cl
     assert not [one for one in threading.enumerate() if one.name.startswith("outmail-graph")]
 
 
+def test_a_mistake_of_our_own_costs_one_message_its_certainty_and_no_other_its_outcome(
+    make_transport: MakeTransport,
+) -> None:
+    broken = replace(message(2), content=None)  # type: ignore[arg-type]
+    outcomes = list(make_transport().deliver_many([message(1), broken, message(3)]))
+    assert [type(one) for one in outcomes] == [Receipt, DeliveryUnknown, Receipt]
+
+
 def test_an_iterable_that_breaks_is_heard_after_the_outcomes_before_it(make_transport: MakeTransport) -> None:
     def breaks() -> Iterator[Envelope]:
         yield message(1)

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from flask_outmail.clouds import clouds
 from flask_outmail.envelope import Envelope
 from flask_outmail.errors import (
     AuthenticationFailed,
+    ConfigurationError,
     DeliveryUnknown,
     InvalidMessage,
     MessageRejected,
@@ -243,6 +245,14 @@ def test_a_cloud_without_sessions_still_takes_several_smaller_files(
     transport.deliver(message(("a.bin", "x/y", MEDIUM), ("b.bin", "x/y", bytes(3_100_000))))
     assert [one.filename for one in sent_once(simulator).attachments] == ["a.bin", "b.bin"]
     assert "createUploadSession" not in {word for _, word, _ in calls(simulator)}
+
+
+def test_only_the_us_government_clouds_and_those_that_say_so_lack_upload_sessions() -> None:
+    custom = {"authority": "https://login.x.example", "graph": "https://graph.x.example"}
+    known = clouds({"bare": custom, "without": {**custom, "uploads": False}})
+    assert {name for name, cloud in known.items() if not cloud.uploads} == {"usgov", "usgov_dod", "without"}
+    with pytest.raises(ConfigurationError, match="uploads"):
+        clouds({"wrong": {**custom, "uploads": "false"}})
 
 
 def test_as_few_files_as_possible_travel_by_themselves_and_in_their_order() -> None:
