@@ -22,6 +22,8 @@ from .smtp_secrets import MASK, Secrets
 #: RFC 5321 4.5.3.1.5 lets a reply line have 512 octets; servers write longer ones. This ends a server that never stops.
 MAX_REPLY_BYTES = 65_536
 QUIT_TIMEOUT_S = 1.0
+#: The longest command that every server takes (RFC 5321 4.5.3.1.4).
+_COMMAND_BYTES = 512
 #: What is written at once, and may take as long as one reply. With TLS it is one record (RFC 8446 5.1): an error
 #: while a record is written then means that the server cannot have read any of it.
 _WRITE_BYTES, _RECORD_BYTES = 65_536, 16_384
@@ -200,7 +202,13 @@ class SmtpClient:
         for secret in secrets:
             self._secrets.add(secret, _base64(secret))
         self._secrets.add(initial)
-        self._say(f"AUTH {mechanism} {initial}".strip(), shown=f"AUTH {mechanism} {MASK}" if initial else "")
+        command = f"AUTH {mechanism} {initial}".strip()
+        if len(command) + 2 > _COMMAND_BYTES:
+            # Too long for a command, but not for an answer: those may have 12,288 octets (RFC 4954 4). Postfix cuts a
+            # longer command short and then blames the credential.
+            command, answers = f"AUTH {mechanism}", [initial, *answers]
+            initial = ""
+        self._say(command, shown=f"AUTH {mechanism} {MASK}" if initial else "")
         reply = self.reply()
         for answer in answers:
             if reply.code != 334:

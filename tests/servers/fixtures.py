@@ -1,4 +1,4 @@
-"""`database_url` (SQLite, PostgreSQL and MariaDB in turn), `postgresql_url`, `mariadb_url` and `redis_server`.
+"""`database_url` (SQLite, PostgreSQL, MariaDB in turn), `postgresql_url`, `mariadb_url`, `redis_server` and `postfix`.
 
 Each server is started at most once in a run, and only when a test asks for it.
 """
@@ -14,12 +14,13 @@ from uuid import uuid4
 import pytest
 
 from .mariadb import MariaDB
+from .postfix import Postfix
 from .postgresql import PostgreSQL
 from .process import Server, ServerMissing
 from .redis import Redis
 
-__all__ = ["database_url", "mariadb_server", "mariadb_url", "postgresql_server", "postgresql_url", "redis_process",
-           "redis_server", "sqlite_url"]  # fmt: skip
+__all__ = ["database_url", "mariadb_server", "mariadb_url", "postfix", "postfix_server", "postgresql_server",
+           "postgresql_url", "redis_process", "redis_server", "sqlite_url"]  # fmt: skip
 
 STRICT = os.environ.get("OUTMAIL_TESTS_STRICT") == "1"
 S = TypeVar("S", bound=Server)
@@ -48,6 +49,18 @@ def postgresql_server() -> Iterator[PostgreSQL]:
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[MariaDB]:
     yield from running(MariaDB)
+
+
+@pytest.fixture(scope="session")
+def postfix_server() -> Iterator[Postfix]:
+    yield from running(Postfix)
+
+
+@pytest.fixture
+def postfix(postfix_server: Postfix) -> Postfix:
+    """Postfix with an empty mailbox, and log-ins by Dovecot."""
+    postfix_server.empty()
+    return postfix_server
 
 
 @pytest.fixture(scope="session")

@@ -36,14 +36,17 @@ def find_program(*names: str, folders: Sequence[str] = ()) -> str:
     raise ServerMissing(f"{names[0]} is not installed")
 
 
-def as_nobody(stop_signal: str = "TERM") -> list[str]:
-    """What a command starts with, so that it runs without rights and ends with the tests, however those end."""
+def as_nobody(stop_signal: str = "TERM", *, as_root: bool = False) -> list[str]:
+    """What a command starts with, so that it runs without rights and ends with the tests, however those end.
+
+    `as_root` is for servers that give up their rights themselves.
+    """
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         if os.geteuid() == 0:
             raise ServerMissing("setpriv (util-linux) is not installed, and servers do not run as root")
         return []
-    rights = ["--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
+    rights = ["--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 and not as_root else []
     return [setpriv, *rights, f"--pdeathsig={stop_signal}"]
 
 
@@ -52,6 +55,7 @@ class Server:
 
     name = "server"
     stop_signal = signal.SIGTERM
+    as_root = False
 
     def __init__(self) -> None:
         # Not pytest's own directory: only its owner may enter that, and the server runs as somebody else.
@@ -82,7 +86,7 @@ class Server:
         log = (self.folder / "log").open("ab")
         with log:
             self._process = subprocess.Popen(
-                [*as_nobody(self.stop_signal.name[3:]), *self.command()],
+                [*as_nobody(self.stop_signal.name[3:], as_root=self.as_root), *self.command()],
                 cwd=self.folder,
                 env=_environment(self.folder),
                 stdin=subprocess.DEVNULL,
