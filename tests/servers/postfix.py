@@ -244,7 +244,7 @@ class Postfix(Server):
             "uid": user.pw_uid,
             "gid": user.pw_gid,
             "sasl_port": self._sasl_port,
-            "daemons": _folder("/usr/lib/postfix/sbin", "/usr/libexec/postfix"),
+            "daemons": _daemons(),
             "shlib": _folder("/usr/lib/postfix", "no"),
             "smtp_port": self.smtp_port,
             "submission_port": self.submission_port,
@@ -254,9 +254,11 @@ class Postfix(Server):
         (self.folder / "main.cf").write_text(MAIN_CF.format(**facts))
         (self.folder / "master.cf").write_text(MASTER_CF.format(**facts))
         self._dovecot.prepare()
+        self.run([self._program, "-c", str(self.folder), "check"])  # makes the folders of the queue
 
     def command(self) -> list[str]:
-        return [self._program, "-c", str(self.folder), "start-fg"]
+        # Not `postfix start-fg`: that leaves its master behind when it is ended.
+        return [f"{_daemons()}/master", "-c", str(self.folder), "-s"]
 
     def start(self) -> None:
         self._dovecot.start()
@@ -303,6 +305,10 @@ class Postfix(Server):
         ends = time.monotonic() + seconds
         while not condition() and time.monotonic() < ends:
             time.sleep(0.05)
+
+
+def _daemons() -> str:
+    return _folder("/usr/lib/postfix/sbin", "/usr/libexec/postfix")
 
 
 def _certificate() -> tuple[bytes, bytes]:

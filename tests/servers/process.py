@@ -77,7 +77,11 @@ class Server:
     def run(self, command: Sequence[str]) -> None:
         """Runs a helper program of the server to its end."""
         done = subprocess.run(
-            [*as_nobody(), *command], cwd=self.folder, env=_environment(self.folder), capture_output=True, timeout=120
+            [*as_nobody(as_root=self.as_root), *command],
+            cwd=self.folder,
+            env=_environment(self.folder),
+            capture_output=True,
+            timeout=120,
         )
         if done.returncode:
             raise RuntimeError(f"{command[0]}: {(done.stderr or done.stdout).decode(errors='replace')[-2000:]}")
