@@ -81,19 +81,23 @@ class Database:
             SQLAlchemyError: as SQLAlchemy has it.
         """
         with self._app_context(), self.db.engine.connect() as connection:
-            milliseconds = int(lock_wait_s * 1000)
-            if connection.dialect.name == "sqlite":
-                usual = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
-                connection.exec_driver_sql(f"PRAGMA busy_timeout = {milliseconds}")
-                try:
-                    yield connection
-                finally:
-                    connection.rollback()
-                    connection.exec_driver_sql(f"PRAGMA busy_timeout = {usual}")
-            else:
-                if connection.dialect.name == "postgresql":
-                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+            question, order, patience = _lock_waits(connection.dialect.name, lock_wait_s)
+            usual = connection.exec_driver_sql(question).scalar_one() if question else ""
+            if question:
+                connection.exec_driver_sql(order.format(patience))
+                # PostgreSQL takes a setting back with the transaction it was made in.
+                connection.commit()
+            try:
                 yield connection
+            finally:
+                try:
+                    connection.rollback()
+                    if question:
+                        connection.exec_driver_sql(order.format(usual))
+                        connection.commit()
+                except SQLAlchemyError:
+                    # A connection that cannot be given back as it was is not given back.
+                    connection.invalidate()
 
     def tables_missing(self) -> bool:
         """Whether the database lacks a table of ours. Touches the database."""
@@ -243,3 +247,16 @@ def _patience(connection: Connection, wait_s: float) -> Iterator[None]:
         yield
     finally:
         raw.execute(f"PRAGMA busy_timeout = {int(before)}")
+
+
+def _lock_waits(dialect: str, seconds: float) -> tuple[str, str, str]:
+    """How a database is asked how long it waits for a lock, how it is told, and the time as it wants it."""
+    if dialect == "sqlite":
+        return "PRAGMA busy_timeout", "PRAGMA busy_timeout = {}", str(int(seconds * 1000))
+    if dialect == "postgresql":
+        return "SHOW lock_timeout", "SET lock_timeout = '{}'", f"{int(seconds * 1000)}ms"
+    if dialect in ("mysql", "mariadb"):
+        # Whole seconds, and none is not allowed.
+        words = "innodb_lock_wait_timeout"
+        return f"SELECT @@SESSION.{words}", f"SET SESSION {words} = {{}}", str(max(1, round(seconds)))
+    return "", "", ""

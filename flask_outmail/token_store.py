@@ -50,26 +50,36 @@ class StoredTokens:
         }
         row = self._id(key)
         with self._database.connection(LOCK_WAIT_S) as connection:
-            # Those of secrets that were replaced. This runs about once an hour, and there are few.
-            connection.execute(delete(_table).where(_table.c.expires_at < now, _table.c.id != row))
             if not connection.execute(update(_table).where(_table.c.id == row).values(values)).rowcount:
                 _add(connection, id=row, **values)
             connection.commit()
+            # Those of secrets that were replaced. Looked for first: a delete by date would lock what it passes.
+            old = connection.scalars(select(_table.c.id).where(_table.c.expires_at < now)).all()
+            if old:
+                connection.execute(delete(_table).where(_table.c.id.in_(old)))
+                connection.commit()
 
     def claim(self, key: str, seconds: float) -> bool:
         if not self._database.is_shared:
             return True
         now, row = utc_now(), self._id(key)
         until = now + timedelta(seconds=seconds)
-        # A clock that was set back must not make a claim last for ever.
-        free = or_(_table.c.claimed_until.is_(None), _table.c.claimed_until < now, _table.c.claimed_until > until)
+        # A clock that was set back must not make a claim last for ever. Twice, because those of others are made at
+        # other moments, by other clocks.
+        too_far = now + timedelta(seconds=2 * seconds)
+        free = or_(_table.c.claimed_until.is_(None), _table.c.claimed_until < now, _table.c.claimed_until > too_far)
         with self._database.connection(LOCK_WAIT_S) as connection:
+            # First, and in a transaction of its own: InnoDB locks the gap where an update finds nothing, and two
+            # processes that then insert there would wait for each other.
+            is_there = connection.scalar(select(_table.c.id).where(_table.c.id == row)) is not None
+            connection.rollback()
+            if not is_there and _add(connection, id=row, claimed_until=until):
+                connection.commit()
+                return True
+            connection.rollback()
             taken = connection.execute(update(_table).where(_table.c.id == row, free).values(claimed_until=until))
-            claimed = taken.rowcount == 1
-            if not claimed and connection.scalar(select(_table.c.id).where(_table.c.id == row)) is None:
-                claimed = _add(connection, id=row, claimed_until=until)
             connection.commit()
-        return claimed
+            return taken.rowcount == 1
 
     def release(self, key: str) -> None:
         if self._database.is_shared:
