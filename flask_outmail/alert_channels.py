@@ -125,13 +125,15 @@ class Channels:
             message.sent_by(way.sender)
             try:
                 # Straight to the transport: a failure here must not become an incident of its own.
-                way.transport.deliver(Envelope.for_message(message, mailbox=way.mailbox))
+                receipt = way.transport.deliver(Envelope.for_message(message, mailbox=way.mailbox))
             except OutmailError as exc:
                 code = exc.code or type(exc).__name__
                 is_unknown = is_unknown or isinstance(exc, DeliveryUnknown)
             except Exception as exc:  # a third party's transport may raise anything
                 code = type(exc).__name__
             else:
+                if not receipt.accepted:
+                    return Told(MAIL, SUPPRESSED, f"Held back: {to} is not among OUTMAIL_ALLOWED_RECIPIENTS.")
                 return Told(MAIL, ACCEPTED, f"Accepted for {to}, over the connection “{way.connection}”.")
         if is_unknown:
             # Tried again within the hour it might arrive ten times; the next reminder comes in any case.

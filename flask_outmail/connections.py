@@ -182,15 +182,14 @@ class Connections:
         """A setup from configuration counts as verified: whoever can write the configuration has decided."""
         service = services.service(values.service)
         values = service.complete(values, self.environment)
-        return Current(PRIMARY, values, service.transport(values, self.environment), True, key)
+        return Current(PRIMARY, values, services.transport_of(values, self.environment), True, key)
 
     def _saved(self, row: Setup, connection: str) -> Current:
         values = setups.values_of(row, self._vault())
-        service = services.service(values.service)
         return Current(
             connection=connection,
             values=values,
-            transport=service.transport(values, self.environment),
+            transport=services.transport_of(values, self.environment),
             verified=setups.is_verified(row, values, self._vault()),
             source="database",
             setup_id=row.id,

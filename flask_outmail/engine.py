@@ -150,7 +150,7 @@ class Engine:
             raise
         receipt = self._with_connection(receipt, via)
         self._log([self._line(message, envelope, receipt, via)])
-        self._accepted(message, receipt, current)
+        self._handed_over(message, receipt, current)
         return receipt
 
     def deliver_many(self, messages: Iterable[Message], *, via: str = PRIMARY) -> Iterator[Receipt]:
@@ -231,7 +231,7 @@ class Engine:
             self._failed(message, outcome, now)
             return failed_receipt(message, outcome, via)
         receipt = self._with_connection(outcome, via)
-        self._accepted(message, receipt, now)
+        self._handed_over(message, receipt, now)
         return receipt
 
     def _verified(self, message: Message, via: str, envelope_from: str) -> Current:
@@ -283,6 +283,12 @@ class Engine:
         receipt = replace(self.suppressed.deliver(envelope), connection="suppressed")
         notify(email_dispatched, self.app, message=message)
         return receipt
+
+    def _handed_over(self, message: Message, receipt: Receipt, current: Current) -> None:
+        if receipt.is_suppressed:
+            notify(email_dispatched, self.app, message=message)  # as Flask-Mail does for what it suppresses
+        else:
+            self._accepted(message, receipt, current)
 
     def _accepted(self, message: Message, receipt: Receipt, current: Current) -> None:
         logger.info(

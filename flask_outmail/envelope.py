@@ -145,10 +145,12 @@ class Receipt:
     name for the exchange; `refused` maps each refused recipient to (code, text). `accepted_at` is aware UTC, None
     when not accepted; `elapsed_s` is the time spent on the hand-over, in seconds. `error` is set on receipts that
     stand for a failure (from `send_many` and from templates). `tried` are connections that failed before one took
-    the message. `queued` says that it was not handed over yet: it is in the outbox under the name `delivery_id`.
+    the message. `suppressed` are recipients whom the rules outside production held back; a message without any other
+    is not accepted, and no failure either. `queued` says that it was not handed over yet: it is in the outbox under
+    the name `delivery_id`.
 
-    A receipt is true when the message was accepted or queued, and prints as nothing, so that a template may call
-    `{{ mail.send(…) }}`.
+    A receipt is true when the message was accepted, queued or suppressed, and prints as nothing, so that a template
+    may call `{{ mail.send(…) }}`.
     """
 
     accepted: bool
@@ -163,9 +165,15 @@ class Receipt:
     queued: bool = False
     delivery_id: str = ""
     tried: tuple[tuple[str, OutmailError], ...] = ()
+    suppressed: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return self.accepted or self.queued
+        return self.accepted or self.queued or self.is_suppressed
+
+    @property
+    def is_suppressed(self) -> bool:
+        """Whether every recipient was held back, so that nothing left."""
+        return bool(self.suppressed) and not self.accepted
 
     def __str__(self) -> str:
         return ""

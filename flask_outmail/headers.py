@@ -105,8 +105,9 @@ def from_lines(sender: Address, charset: str, mailbox: str) -> list[str]:
     return lines
 
 
-def bcc_line(addresses: Sequence[str]) -> str:
-    return f"Bcc: {_fold_list('Bcc', addresses)}"
+def plain_line(name: str, addresses: Sequence[str]) -> str:
+    """A header of addresses without names, such as Bcc."""
+    return f"{name}: {_fold_list(name, addresses)}"
 
 
 # -- addresses -------------------------------------------------------------------------------------------------------

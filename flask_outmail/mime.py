@@ -34,10 +34,10 @@ from .errors import InvalidMessage
 from .headers import (
     MAX_LINE_BYTES,
     WRAP_CHARS,
-    bcc_line,
     encoded_words,
     from_lines,
     header_lines,
+    plain_line,
     quoted,
     text_value,
     usable_charset,
@@ -85,7 +85,7 @@ def build(message: Message, *, mailbox: str = "", ascii_attachments: bool = Fals
 
 def with_bcc(content: Content, addresses: Sequence[str]) -> Content:
     """`content` with a Bcc header before it, for services that read recipients from the headers alone."""
-    return content.after(bcc_line(addresses).encode() + CRLF) if addresses else content
+    return content.after(plain_line("Bcc", addresses).encode() + CRLF) if addresses else content
 
 
 def with_from(content: Content, sender: Address, mailbox: str) -> Content:

@@ -91,7 +91,7 @@ class Trial:
     def _message(self) -> Seen:
         """The real thing: a message through a transport of these values, as the application would send it."""
         service = services.service(self.values.service)
-        transport = service.transport(self.values, self.engine.environment)
+        transport = services.transport_of(self.values, self.engine.environment)
         message = Message(
             subject=f"Test message from {self.engine.app.name}",
             recipients=[self.test_message_to],
@@ -103,6 +103,9 @@ class Trial:
             receipt = transport.deliver(Envelope.for_message(message, mailbox=service.mailbox(self.values)))
         finally:
             transport.close()
+        if not receipt.accepted:
+            held_back = OutmailError("held back", code="recipients_held_back")
+            return Seen(f"not sent: {self.test_message_to} is not allowed here", remedy_for(held_back))
         request = f", request {receipt.request_id}" if receipt.request_id else ""
         return Seen(f"accepted in {receipt.elapsed_s:.1f} s{request}")
 

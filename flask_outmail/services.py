@@ -25,6 +25,7 @@ from .tokens import EntraTokens, TokenStore
 from .transports.base import Transport
 from .transports.graph import GraphTransport
 from .transports.graph_calls import GraphSettings
+from .transports.guarded import Safety, guarded
 from .transports.smtp import EXCHANGE_CONNECTIONS, EXCHANGE_IDLE_S, SmtpSettings, SmtpTransport
 
 
@@ -272,6 +273,13 @@ def _load_entry_points() -> None:
         _entry_points_loaded = True
         for entry in entry_points(group="flask_outmail.services"):
             register(entry.load()())
+
+
+def transport_of(values: SetupValues, environment: Environment) -> Transport:
+    """A transport for these values, with the rules that hold outside production before it. Touches no network."""
+    made = service(values.service).transport(values, environment)
+    settings = environment.settings
+    return guarded(made, Safety(settings.redirect_to, settings.allowed_recipients))
 
 
 def _credential(values: SetupValues) -> Credential:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from .dsn import setup_of
-from .errors import ConfigurationError
+from .errors import ConfigurationError, InvalidMessage
 from .message import Address
 
 logger = logging.getLogger(__name__)
@@ -82,6 +82,13 @@ KEYS: tuple[Key, ...] = (
         "Look into the sending mailbox for a message whose answer was lost; needs `Mail.Read` or `Mail.ReadWrite`.",
     ),
     Key("OUTMAIL_TOKEN_TIMEOUT_SECONDS", "float", 20.0, "Longest wait for one answer of the identity provider."),
+    Key("OUTMAIL_REDIRECT_TO", "str or list", None, "Outside production: every message goes here instead."),
+    Key(
+        "OUTMAIL_ALLOWED_RECIPIENTS",
+        "list",
+        None,
+        "Outside production: addresses or @domains; others get nothing.",
+    ),
     Key("OUTMAIL_DNS_SERVERS", "list", None, "Servers that the check of a domain asks, as host or host:port."),
     Key("OUTMAIL_AUTH_OBJECTS_MAX", "int", 100, "How many authentication objects may be stored."),
     Key("OUTMAIL_TEST_VALID_SECONDS", "int", 3600, "How long a passed test counts when its values are saved."),
@@ -289,6 +296,8 @@ class Settings:
     template_folder: str = "mail"
     base_url: str = ""
     dns_servers: tuple[str, ...] = ()
+    redirect_to: tuple[str, ...] = ()
+    allowed_recipients: tuple[str, ...] = ()
     connect_timeout_s: float = 10.0
     smtp_timeout_s: float = 60.0
     smtp_connections: int = 10
@@ -378,6 +387,8 @@ class Settings:
             template_folder=_text(config, "OUTMAIL_TEMPLATE_FOLDER").strip("/"),
             base_url=_base_url(config),
             dns_servers=_texts(config, "OUTMAIL_DNS_SERVERS"),
+            redirect_to=_redirect_to(config),
+            allowed_recipients=_allowed(config),
             connect_timeout_s=_positive(config, "OUTMAIL_CONNECT_TIMEOUT_SECONDS"),
             smtp_timeout_s=_positive(config, "OUTMAIL_SMTP_TIMEOUT_SECONDS"),
             smtp_connections=_count(config, "OUTMAIL_SMTP_CONNECTIONS"),
@@ -610,6 +621,33 @@ def flask_mail_values(config: Mapping[str, Any]) -> SetupValues:
 def _text(config: Mapping[str, Any], key: str) -> str:
     value = config.get(key)
     return str(DEFAULTS[key] if value is None else value)
+
+
+def _redirect_to(config: Mapping[str, Any]) -> tuple[str, ...]:
+    key = "OUTMAIL_REDIRECT_TO"
+    value = config.get(key)
+    addresses = (value,) if isinstance(value, str) and value else _texts(config, key)
+    for one in addresses:
+        _check_address(one, key)
+    return addresses
+
+
+def _allowed(config: Mapping[str, Any]) -> tuple[str, ...]:
+    key = "OUTMAIL_ALLOWED_RECIPIENTS"
+    rules = _texts(config, key)
+    if config.get(key) is not None and not rules:
+        # An empty list could mean nobody or everybody; guessing wrong would send staging's mail to customers.
+        raise ConfigurationError(f"{key} is empty: leave it out, or use MAIL_SUPPRESS_SEND", code="config_invalid")
+    for one in rules:
+        _check_address(f"x{one}" if one.startswith("@") else one, key)
+    return rules
+
+
+def _check_address(text: str, key: str) -> None:
+    try:
+        Address("", text).check(key)
+    except InvalidMessage:
+        raise ConfigurationError(f"{key}: {text!r} is not an address", code="config_invalid") from None
 
 
 def _texts(config: Mapping[str, Any], key: str) -> tuple[str, ...]:

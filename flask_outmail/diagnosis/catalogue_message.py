@@ -6,6 +6,16 @@ from .catalogue import Entry, entry
 
 MESSAGE: tuple[Entry, ...] = (
     entry(
+        "recipients_held_back",
+        title="Mail to this recipient is held back",
+        meaning="The application is set to send to named recipients only, as is usual outside production.",
+        steps=(
+            "On the production system, remove `OUTMAIL_ALLOWED_RECIPIENTS` from the configuration.",
+            "Elsewhere, add the address, or its domain as `@example.com`, if it shall receive mail.",
+        ),
+        who="developer",
+    ),
+    entry(
         "address_invalid",
         title="This is not an e-mail address",
         meaning="The address that the message names does not have the form of one mailbox.",

@@ -29,7 +29,7 @@ STATES = {
     REFUSED: "The server refused this message or its recipients for good. Nothing more is tried by itself.",
     FAILED: "Not accepted; nothing more will be tried by itself.",
     UNKNOWN: "It left, and no answer came: it may have arrived. It is never sent again by itself.",
-    SUPPRESSED: "Not sent, because the application suppresses sending.",
+    SUPPRESSED: "Not handed over: the application suppresses sending, or allows none of the recipients.",
     CANCELLED: "Cancelled before it left.",
 }
 #: Nothing more happens to these by itself.

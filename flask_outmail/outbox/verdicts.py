@@ -11,7 +11,7 @@ from ..envelope import Receipt
 from ..errors import DeliveryError, DeliveryUnknown, OutmailError, Refusal
 from . import retry
 from .retry import Policy, Try
-from .states import ACCEPTED, FAILED, REFUSED, UNKNOWN
+from .states import ACCEPTED, FAILED, REFUSED, SUPPRESSED, UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,13 @@ class Verdict:
 def of_receipt(receipt: Receipt, tried: Try, policy: Policy, *, now: datetime, spread: float, **ids: Any) -> Verdict:
     """An accepted message. Recipients whose server asked to come again later (4xx) are tried again, alone."""
     again = _busy(receipt.refused) if tried.attempt < policy.max_attempts else ()
+    state = _state(receipt)
     return Verdict(
-        state=ACCEPTED,
-        attempt_state=ACCEPTED,
+        state=state,
+        attempt_state=state,
         transport=receipt.transport,
-        code="recipients_refused" if receipt.refused else "",
-        reason=_told(receipt.refused),
+        code=_code(receipt),
+        reason=_told(receipt),
         request_id=receipt.request_id[:255],
         elapsed_s=receipt.elapsed_s,
         refused=_plain(receipt.refused),
@@ -95,15 +96,16 @@ def of_error(
 def settled(outcome: Receipt | OutmailError, *, connection: str, elapsed_s: float = 0.0) -> Verdict:
     """For a message of which nothing more is tried by itself: the caller was told, or a person watches."""
     if isinstance(outcome, Receipt):
+        state = _state(outcome)
         return Verdict(
             delivery_id=0,
             number=1,
-            state=ACCEPTED,
-            attempt_state=ACCEPTED,
+            state=state,
+            attempt_state=state,
             connection=outcome.connection or connection,
             transport=outcome.transport,
-            code="recipients_refused" if outcome.refused else "",
-            reason=_told(outcome.refused),
+            code=_code(outcome),
+            reason=_told(outcome),
             request_id=outcome.request_id[:255],
             elapsed_s=outcome.elapsed_s,
             refused=_plain(outcome.refused),
@@ -142,5 +144,16 @@ def _plain(refused: Mapping[str, Refusal]) -> dict[str, tuple[int, str]]:
     return {address: (code, text[:300]) for address, (code, text) in refused.items()}
 
 
-def _told(refused: Mapping[str, Refusal]) -> str:
-    return "; ".join(f"{address}: {code} {text}" for address, (code, text) in refused.items())[:500]
+def _state(receipt: Receipt) -> str:
+    return SUPPRESSED if receipt.is_suppressed else ACCEPTED
+
+
+def _code(receipt: Receipt) -> str:
+    return "recipients_refused" if receipt.refused else "recipients_held_back" if receipt.suppressed else ""
+
+
+def _told(receipt: Receipt) -> str:
+    told = [f"{address}: {code} {text}" for address, (code, text) in receipt.refused.items()]
+    if receipt.suppressed:
+        told.append(f"held back by OUTMAIL_ALLOWED_RECIPIENTS: {', '.join(receipt.suppressed)}")
+    return "; ".join(told)[:500]
