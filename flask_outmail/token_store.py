@@ -20,20 +20,27 @@ from .vault import Vault
 
 #: How long a lock in the database is waited for.
 LOCK_WAIT_S = 0.2
+#: How many tokens are kept in a process without a database; the oldest goes first.
+OWN_MAX = 50
 
 _table: Any = SavedToken.__table__
 
 
 class StoredTokens:
-    """A `tokens.TokenStore` over a database. Without one it keeps nothing. Safe to use from several threads."""
+    """A `tokens.TokenStore` over a database. Safe to use from several threads, and after `fork`.
+
+    Without a database that others see it keeps tokens in this process: for transports that are made anew, after a
+    fork too.
+    """
 
     def __init__(self, database: Database, vault: Callable[[], Vault]) -> None:
         self._database = database
         self._vault = vault
+        self._own: dict[str, str] = {}
 
     def load(self, key: str) -> str | None:
         if not self._database.is_shared:
-            return None
+            return self._own.get(key)
         wanted = select(_table.c.token_sealed).where(_table.c.id == self._id(key), _table.c.expires_at > utc_now())
         with self._database.connection(LOCK_WAIT_S) as connection:
             sealed = connection.scalar(wanted)
@@ -41,6 +48,9 @@ class StoredTokens:
 
     def save(self, key: str, text: str, seconds: float) -> None:
         if not self._database.is_shared:
+            while len(self._own) >= OWN_MAX:
+                self._own.pop(next(iter(self._own)), None)
+            self._own[key] = text
             return
         now = utc_now()
         values = {

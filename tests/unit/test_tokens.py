@@ -513,3 +513,45 @@ def test_without_the_tables_each_process_has_its_own_token(simulator: Simulator,
         session.commit()
     assert mail.send(make_message()).accepted and mail.send(make_message()).accepted
     assert requests_made(simulator) == 1
+
+
+_FORKING = """
+import json, os, sys
+from flask import Flask
+from flask_outmail import Mail, Message
+
+app = Flask("shop")
+app.config.update(json.loads(sys.stdin.readline()))
+mail = Mail(app)
+with app.app_context():
+    mail.send(Message(subject="Order", recipients=["ann@customers.example"], body="Thanks"))
+    if child := os.fork():
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    mail.send(Message(subject="Order", recipients=["ann@customers.example"], body="Thanks"))
+"""
+
+
+def test_workers_forked_after_the_first_mail_go_on_with_its_token(simulator: Simulator) -> None:
+    """Without a database too, although each process has connections of its own."""
+    from ..conftest import graph_setup, world
+
+    config = {**world(simulator), "OUTMAIL_SETUP": graph_setup(simulator)}
+    done = subprocess.run(
+        [sys.executable, "-c", _FORKING], input=json.dumps(config) + "\n", capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(simulator.wait_for(2)) == 2
+    assert requests_made(simulator) == 1
+
+
+def test_a_test_that_passed_gives_its_token_to_the_mail_that_follows(simulator: Simulator, make_app: Any) -> None:
+    """Consent was given in the meantime: the token of before would still be without the permission."""
+    from ..conftest import graph_setup, make_message
+
+    app = simulator.add_app(name="consented late", roles=())
+    _, mail = make_app(graph_setup(simulator, client_id=app.client_id, client_secret=app.secret))
+    with pytest.raises(AuthenticationFailed):
+        mail.send(make_message())
+    app.roles = frozenset({"Mail.Send"})
+    assert all(step.state == "passed" for step in mail.diagnose())
+    assert mail.send(make_message()).accepted
