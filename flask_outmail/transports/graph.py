@@ -17,11 +17,12 @@ from .. import mime
 from ..content import Content
 from ..envelope import Envelope, Receipt
 from ..errors import DeliveryUnknown, MessageRejected, OutmailError, UnsupportedFeature
+from .graph_attach import MAX_REQUEST_BYTES, request_bytes
 from .graph_calls import Answer, GraphCalls, GraphSettings, Lost
-from .graph_check import check, settle
+from .graph_check import check
 from .graph_errors import error_for
 from .graph_lane import MAX_CONCURRENT_REQUESTS
-from .graph_large import MAX_REQUEST_BYTES, LargeDelivery, answer_lost, judge, not_sent, request_bytes
+from .graph_large import answer_lost, deliver_large, judge, settled
 
 #: How far `deliver_many` pulls ahead: enough that a slow message does not leave the other three places empty.
 WINDOW = 4 * MAX_CONCURRENT_REQUESTS
@@ -161,17 +162,12 @@ class GraphTransport:
         except MessageRejected as exc:
             exc.transport = self.name
             raise
-        return LargeDelivery(self._calls, envelope, content, leaving).run()
+        return deliver_large(self._calls, envelope, content, leaving)
 
     def _looked_up(self, envelope: Envelope, unknown: DeliveryUnknown) -> Answer:
         if not self.settings.check:
             raise unknown
-        accepted = settle(self._calls, envelope.message_id, self.settings.settle_s)
-        if accepted is None:
-            raise unknown
-        if not accepted:
-            raise not_sent(self.name, unknown)
-        return Answer(202, request_id=unknown.request_id)
+        return settled(self._calls, envelope.message_id, unknown)
 
     def _outcome(self, envelope: Envelope) -> Receipt | OutmailError:
         try:

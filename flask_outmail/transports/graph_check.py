@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import OutmailError
-from .graph_calls import GraphCalls, Lost
+from .graph_calls import PATIENCE_S, GraphCalls, Lost
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 5.0
 
@@ -29,12 +29,12 @@ class Found:
     drafts: Sequence[tuple[str, datetime | None]] = ()
 
 
-def look(calls: GraphCalls, message_id: str) -> Found | None:
-    """One look into all folders; None when it could not be taken (no permission, no answer)."""
+def look(calls: GraphCalls, message_id: str, *, patience_s: float = PATIENCE_S) -> Found | None:
+    """One look into all folders; None when it could not be taken (no permission, no answer, a long pause)."""
     wanted = message_id.replace("'", "''")
     url = calls.url("messages", filter=f"internetMessageId eq '{wanted}'", select="id,isDraft,createdDateTime")
     try:
-        answer = calls.ask("GET", url)
+        answer = calls.ask("GET", url, patience_s=patience_s)
     except (Lost, OutmailError):
         return None
     items = answer.body.get("value")
@@ -53,7 +53,8 @@ def settle(calls: GraphCalls, message_id: str, within_s: float) -> bool | None:
     until = monotonic() + within_s
     wait_s = _FIRST_WAIT_S
     while True:
-        found = look(calls, message_id)
+        # The fault that cost us the answer may have come with a request to wait.
+        found = look(calls, message_id, patience_s=max(PATIENCE_S, until - monotonic()))
         if found and found.sent:
             return True
         left_s = until - monotonic()

@@ -27,15 +27,16 @@ from flask_outmail.errors import (
 from flask_outmail.message import Message
 from flask_outmail.simulator import Fault, Simulator
 from flask_outmail.transports.graph import GraphTransport
-from flask_outmail.transports.graph_calls import GraphSettings
-from flask_outmail.transports.graph_large import (
+from flask_outmail.transports.graph_attach import (
     MAX_REQUEST_BYTES,
     RANGE_BYTES,
     attachment_item,
-    leave_out,
+    attachment_json,
     next_position,
     request_bytes,
 )
+from flask_outmail.transports.graph_calls import GraphSettings
+from flask_outmail.transports.graph_large import leave_out
 
 from .conftest import MakeTransport
 
@@ -299,6 +300,9 @@ HARMLESS = {
     "range: page of a portal": Fault(endpoint="upload", status=200, body="<h1>Sign in</h1>", after=1),
     "session: expired": Fault(endpoint="upload", status=404, code="uploadSessionNotFound", after=1),
     "attachment: answer lost": Fault(endpoint="attachments", happens=True, drop=True),
+    "attachment: page of a portal": Fault(endpoint="attachments", status=200, body="<h1>Sign in</h1>"),
+    "range: refused for its place": Fault(endpoint="upload", status=416, code="invalidRange", after=1),
+    "range: the right to write has ended": Fault(endpoint="upload", status=401, code="Unauthorized", after=1),
     "attachment: not yet there": Fault(endpoint="attachments", status=404, code="ErrorItemNotFound"),
     "attachment: fault although made": Fault(endpoint="attachments", status=500, happens=True),
     "send: not yet there": Fault(endpoint="send", status=404, code="ErrorItemNotFound"),
@@ -553,8 +557,6 @@ def conforms(value: dict[str, Any], described: dict[str, type]) -> bool:
 
 
 def test_the_json_of_attachments_has_only_names_and_types_that_microsoft_describes() -> None:
-    from flask_outmail.transports.graph_large import attachment_json
-
     made = Message("x", ["ann@customers.example"], html="<p>", sender="noreply@contoso.example")
     made.attach("a.png", "image/png", b"png", "inline", headers={"Content-ID": "<plan>"})
     made.attach("b.bin", "x/y", b"bin")
