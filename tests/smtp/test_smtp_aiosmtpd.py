@@ -60,7 +60,7 @@ def mail(number: int, **fields: Any) -> Envelope:
 
 
 def test_a_bulk_is_parsed_as_it_was_meant(handler: Any) -> None:
-    transport = SmtpTransport(SmtpSettings("127.0.0.1", handler.port, tls="none", timeout_s=5))
+    transport = SmtpTransport(SmtpSettings("127.0.0.1", handler.port, tls="none", timeout_s=5, connections=1))
     envelopes = [mail(number) for number in range(20)]
     envelopes[3] = mail(3, recipients=["nobody@y.example"])
     envelopes[5] = mail(5, recipients=["ann@y.example", "nobody@y.example", "jörg@y.example"])
