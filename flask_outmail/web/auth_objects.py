@@ -57,7 +57,7 @@ class Page:
             "clouds": clouds,
             "cloud": clouds.get(self.form.cloud.data or "global"),
             "kinds": PROVIDERS,
-            "kind": PROVIDERS.get(self.form.provider.data or ""),
+            "kind": PROVIDERS.get(self.row.provider if self.row is not None else self.form.provider.data or ""),
             "stored": stored_certificate(self.row, engine()) if self.row is not None else None,
             "action_form": ActionForm(formdata=None),
             "request_text": self._request_text(),

@@ -22,7 +22,16 @@ pytestmark = pytest.mark.browser
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
 )
-PAGES = ("", "setup", "auth-objects/", "auth-objects/new", "deliveries/", "alerts", "history")
+PAGES = (
+    "",
+    "setup",
+    "auth-objects/",
+    "auth-objects/new",
+    "auth-objects/new?provider=microsoft_federated",
+    "deliveries/",
+    "alerts",
+    "history",
+)
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +214,31 @@ def test_a_secret_can_be_looked_at_while_it_is_typed(served: str, open_page: Cal
     button.click()
     assert page.get_attribute("#client_secret", "type") == "text"
     assert button.get_attribute("aria-pressed") == "true"
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["with JavaScript", "without JavaScript"])
+def test_a_secret_gives_way_to_a_certificate_made_on_the_page(
+    site: Site, served: str, open_page: Callable[..., Page], javascript: bool, tmp_path: Path
+) -> None:
+    application = site.simulator.add_app(name=f"registered for {tmp_path.name}")
+    fields = site.object_fields(client_id=application.client_id, client_secret=application.secret)
+    site.post("/auth-objects/new", action="save", **fields)
+    page = open_page(java_script_enabled=javascript, viewport={"width": 390, "height": 800})
+    page.goto(f"{served}/auth-objects/1")
+    page.click("text=Replace without a gap…")
+    page.check("input[value=made]")
+    assert page.is_visible("#valid_days") and not page.is_visible("#client_secret"), "only what the choice needs"
+    page.click("button:has-text('Switch over')")
+    page.wait_for_selector("text=Until then the one before serves")
+    with page.expect_download() as download:
+        page.click("text=Download public part (.cer)")
+    download.value.save_as(tmp_path / "public.cer")
+    page.click("button:has-text('Test credential')")
+    page.wait_for_selector("text=The new secret or certificate is not taken yet")
+    site.simulator.upload_certificate((tmp_path / "public.cer").read_bytes(), application.client_id)
+    page.click("button:has-text('Test credential')")
+    page.wait_for_selector("text=All 5 steps passed")
+    assert not page.is_visible("text=is not taken yet")
+    page.click("text=Delete the one before")
+    page.wait_for_selector("text=is deleted here")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
