@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, time, timedelta, timezone
+from time import monotonic
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
 
 from . import certificates, setups
 from .alert_channels import Channels, OnAlert, Told, summary
@@ -68,6 +71,8 @@ class Alerting:
         )
         self._page = f"{settings.base_url.rstrip('/')}{settings.url_prefix}/alerts" if settings.base_url else ""
         self._remembered: dict[str, _Remembered] = {}
+        self.look_every_s = 600.0
+        self._looked_at = monotonic()
 
     # -- where messages are handed over ------------------------------------------------------------------------------
 
@@ -162,6 +167,26 @@ class Alerting:
                 if incident.alert:
                     incident.closed_at = now
                     self.channels.tell(self._notice("recovered", incident, now), is_patient=False)
+
+    # -- where nobody else watches ------------------------------------------------------------------------------------
+
+    def look_now_and_then(self) -> None:
+        """Watches, in a thread of its own, if this process has not done so for ten minutes. Returns at once.
+
+        For applications without a worker and without cron: their credentials come to an end as well.
+        """
+        if monotonic() - self._looked_at < self.look_every_s or not self._database:
+            return
+        self._looked_at = monotonic()
+        if not isinstance(self._database.db.engine.pool, StaticPool):
+            # A database in memory has one connection, and the thread would commit what the application has not.
+            threading.Thread(target=self._look_quietly, name="outmail-watch", daemon=True).start()
+
+    def _look_quietly(self) -> None:
+        try:
+            self.watch()
+        except Exception as exc:  # whatever it is, it is nobody's who is waiting
+            logger.warning("the watch could not look", extra={"error": type(exc).__name__})
 
     # -- the watch ---------------------------------------------------------------------------------------------------
 

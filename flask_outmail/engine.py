@@ -309,6 +309,7 @@ class Engine:
         is_failing = current.has_incident or self.alerting.remembers(current.connection)
         if is_failing and not receipt.tried:
             self.queueing.soon(lambda: self.recovered(current))
+        self.alerting.look_now_and_then()
         notify(email_dispatched, self.app, message=message)
         notify(message_accepted, self.app, message=message, receipt=receipt)
         if current.has_held:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
@@ -250,3 +251,21 @@ def test_a_watch_that_finds_nothing_writes_nothing(shop: tuple[Flask, Mail], sim
     app, _ = shop
     assert alerting_of(app).watch(NOW) == []
     assert incidents(app) == [] and simulator.delivered == []
+
+
+def test_where_nobody_else_looks_a_process_that_sends_does_so_now_and_then(
+    shop: tuple[Flask, Mail], simulator: Simulator
+) -> None:
+    app, mail = shop
+    use(app, store_credential(app, datetime.now(timezone.utc).date() + 5 * DAY))
+    told = threading.Event()
+    mail.on_alert(lambda notice: told.set())
+    mail.send(make_message(), via="backup")
+    assert not told.is_set(), "not with every message"
+    alerting_of(app).look_every_s = 0
+    mail.send(make_message(), via="backup")
+    alerting_of(app).look_every_s = 600
+    assert told.wait(10)
+    for thread in threading.enumerate():
+        if thread.name == "outmail-watch":
+            thread.join(10)
