@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 SETTLE = timedelta(minutes=1)
 #: Reminders of messages that are at fault themselves: they are for reading, not for getting up at night.
 MESSAGE_PAUSE = timedelta(days=1)
+#: What a failover says when each of its connections failed a moment ago (`transports.failover`).
+CONNECTIONS_PAUSE = "connections_pause"
 _WATCHED = (alerts.CREDENTIAL, alerts.QUEUE, alerts.WORKER, alerts.HELD)
 
 
@@ -86,9 +88,13 @@ class Alerting:
         """
         now = now or utc_now()
         cause = Cause.of(error, failed.connection)
+        if will_retry and cause.kind == alerts.MESSAGE:
+            return  # a recipient's server is busy, perhaps: what becomes of the message is not known yet
         try:
             if self._keeps(failed):
                 with self._database.session() as session:
+                    if error.code == CONNECTIONS_PAUSE and alerts.has_open(session, cause.connection):
+                        return  # it pauses because of what is an incident already
                     incident = alerts.note(session, cause, now=now, pause=self._pause)
                     self._tell_if_due(session, incident, now, will_retry)
                 return
@@ -105,7 +111,7 @@ class Alerting:
             return
         try:
             with self._database.session() as session:
-                waits = any(one.count for one in facts.waiting(session) if one.connection == connection)
+                waits = any(one.count for one in facts.waiting(session, now=now) if one.connection == connection)
                 settle = SETTLE if waits else timedelta()
                 if alerts.recover(session, connection, now=now, pause=self._pause, settle=settle):
                     self._tell_recoveries(session, now, is_patient=False)
@@ -201,7 +207,7 @@ class Alerting:
         """
         now = now or utc_now()
         with self._database.session() as session:
-            found = self.judge(session, self.look(session), now)
+            found = self.judge(session, self.look(session, now), now)
             if self.channels.is_suppressed:
                 return found
             self._follow(session, found, now)
@@ -220,9 +226,11 @@ class Alerting:
         """What is wrong now without a message having failed. Reads the database."""
         return conditions(seen, self._limits, failing=alerts.failing_connections(session), now=now)
 
-    def look(self, session: Session) -> facts.Facts:
+    def look(self, session: Session, now: datetime) -> facts.Facts:
         """What the watch looks at. Reads the database."""
-        return facts.Facts(waiting=facts.waiting(session), credentials=self._credentials(session))
+        count, seen_at = facts.workers(session)
+        waiting = facts.waiting(session, now=now)
+        return facts.Facts(waiting, self._credentials(session), worker_count=count, last_heartbeat_at=seen_at)
 
     def _credentials(self, session: Session) -> tuple[facts.Credential, ...]:
         found: dict[str, facts.Credential] = {}
@@ -319,8 +327,10 @@ class Alerting:
     ) -> Notice:
         waiting_count = accepted_count = 0
         if event == "recovered" and session is not None and incident.closed_at is not None:
-            waiting_count = sum(one.count for one in facts.waiting(session) if one.connection == incident.connection)
-            accepted_count = alerts.accepted_since(session, incident.connection, incident.closed_at)
+            waiting_count = sum(
+                one.count for one in facts.waiting(session, now=now) if one.connection == incident.connection
+            )
+            accepted_count = alerts.accepted_since(session, incident)
         return Notice.of(
             event,
             incident,

@@ -301,14 +301,9 @@ class Engine:
                 "elapsed_s": round(receipt.elapsed_s, 3),
             },
         )
-        for name, error in receipt.tried:
-            # It went by another way; that the first one fails is news all the same.
-            failing = self.current(name)
-            if failing is not None:
-                self.queueing.soon(lambda error=error, failing=failing: self.tell(error, failing))  # type: ignore[misc]
         is_failing = current.has_incident or self.alerting.remembers(current.connection)
-        if is_failing and not receipt.tried:
-            self.queueing.soon(lambda: self.recovered(current))
+        if is_failing or receipt.tried:
+            self.queueing.soon(lambda: self.told_by(receipt, current))
         self.alerting.look_now_and_then()
         notify(email_dispatched, self.app, message=message)
         notify(message_accepted, self.app, message=message, receipt=receipt)
@@ -526,7 +521,16 @@ class Engine:
         self.alerting.tell(error, current, will_retry=will_retry)
         self.look_soon()
 
-    def recovered(self, current: Current) -> None:
-        """Closes the incidents that an accepted message has disproved. Never raises."""
-        self.alerting.recovered(current.connection)
-        self.look_soon()
+    def told_by(self, receipt: Receipt, current: Current) -> None:
+        """What an accepted message says of its connection: that it works, or that another had to help. Never raises."""
+        for name, error in receipt.tried:
+            # It went by another way; that the first one fails is news all the same.
+            failing = self.current(name)
+            if failing is not None:
+                self.tell(error, failing)
+        # A first way that pauses after its faults is not even tried: the backup's success says nothing of it.
+        way = receipt.connection or current.connection
+        used = current if way == current.connection else self.current(way)
+        if used is not None and (used.has_incident or self.alerting.remembers(way)):
+            self.alerting.recovered(way)
+            self.look_soon()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
@@ -46,10 +47,15 @@ def policy_of(settings: Settings) -> Policy:
 
 
 class ApplicationSide:
-    """The worker's `Surroundings`. Telling people happens in a thread of its own, so that no heart misses a beat."""
+    """The worker's `Surroundings`. Telling people happens in a thread of its own, so that no heart misses a beat.
+
+    The same thread watches for what goes wrong without a message failing, every `OUTMAIL_WATCH_SECONDS`.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        # Not at once: a worker that has just come has not been seen yet, and would be missed.
+        self._watch_at = time.monotonic() + engine.settings.watch_s
         self._told: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._teller = threading.Thread(target=self._tell, name="outmail-tell", daemon=True)
         self._teller.start()
@@ -85,9 +91,9 @@ class ApplicationSide:
             engine = self._engine
             current = engine.current(connection)
             if current is not None and error is not None:
-                engine.tell(error, current)
-            elif current is not None and current.has_incident:
-                engine.recovered(current)
+                engine.tell(error, current, will_retry=state not in FINAL)
+            elif current is not None and receipt is not None:
+                engine.told_by(receipt, current)
             if state in FINAL:
                 facts = {"connection": connection, "state": state, "receipt": receipt, "error": error}
                 notify(delivery_settled, engine.app, delivery_id=begun.uid or str(begun.id), **facts)
@@ -100,12 +106,26 @@ class ApplicationSide:
         self._teller.join(TELL_WITHIN_S)
 
     def _tell(self) -> None:
-        while (tell := self._told.get()) is not None:
+        while True:
+            left_s = self._watch_at - time.monotonic()
+            if left_s <= 0:
+                self._watch_at = time.monotonic() + self._engine.settings.watch_s
+                self._quietly(self._engine.alerting.watch)
+                continue
             try:
-                with self._engine.app.app_context():
-                    tell()
-            except (OutmailError, SQLAlchemyError) as exc:
-                logger.error("what happened could not be told", extra={"error": type(exc).__name__})
+                tell = self._told.get(timeout=left_s)
+            except queue.Empty:
+                continue
+            if tell is None:
+                return
+            self._quietly(tell)
+
+    def _quietly(self, work: Callable[[], object]) -> None:
+        try:
+            with self._engine.app.app_context():
+                work()
+        except (OutmailError, SQLAlchemyError) as exc:
+            logger.error("what happened could not be told", extra={"error": type(exc).__name__})
 
 
 def make_worker(engine: Engine, *, concurrency: int = 0) -> tuple[Worker, ApplicationSide]:

@@ -433,15 +433,16 @@ def recent_incidents(session: Session, *, limit: int = 50) -> Sequence[Incident]
     return _read(session, select(Incident).order_by(Incident.id.desc()).limit(limit))
 
 
-def accepted_since(session: Session, connection: str, moment: datetime) -> int:
-    """How many messages that were in the outbox before `moment` have been accepted after it."""
+def accepted_since(session: Session, incident: Incident) -> int:
+    """How many messages that waited when an incident ended have been accepted since its last failure."""
     return int(
         session.scalar(
             select(func.count(Delivery.id)).where(
-                Delivery.connection == connection,
+                Delivery.connection == incident.connection,
                 Delivery.state == store.ACCEPTED,
-                Delivery.created_at <= moment,
-                Delivery.updated_at >= moment,
+                Delivery.origin != "direct",
+                Delivery.created_at <= incident.closed_at,
+                Delivery.updated_at >= incident.last_at,
             )
         )
         or 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, case, func, or_, select, type_coerce
 from sqlalchemy.orm import Session
 
-from ..models import Delivery
-from . import store
+from ..models import Delivery, UtcDateTime, Worker
+from .states import CLAIMED, HELD, QUEUED, WAITING
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,43 @@ class Facts:
         return min((one.oldest_at for one in self.waiting if one.oldest_at), default=None)
 
 
-def waiting(session: Session) -> tuple[Waiting, ...]:
-    """The mail that has not left, by connection. Reads the database."""
+def waiting(session: Session, *, now: datetime) -> tuple[Waiting, ...]:
+    """The mail that has not left, by connection. Reads the database.
+
+    What waits for a later moment, its own or that of its next attempt, is not late and does not count. What is
+    claimed does: a worker that died holding it leaves nobody else to say so.
+    """
+    since = case(
+        (Delivery.state == WAITING, Delivery.due_at),
+        (
+            and_(Delivery.state == QUEUED, Delivery.attempt_count == 0),
+            func.coalesce(Delivery.queued_at, Delivery.created_at),
+        ),
+        (Delivery.state == HELD, Delivery.created_at),
+        else_=Delivery.updated_at,
+    )
+    is_held = Delivery.state == HELD
     rows = session.execute(
-        select(Delivery.connection, func.count(), func.min(Delivery.created_at))
-        .where(Delivery.state == store.HELD)
-        .group_by(Delivery.connection)
+        select(Delivery.connection, is_held, func.count(), func.min(type_coerce(since, UtcDateTime)))
+        .where(
+            or_(
+                Delivery.state.in_((QUEUED, CLAIMED, HELD)),
+                and_(Delivery.state == WAITING, Delivery.due_at <= now),
+            )
+        )
+        .group_by(Delivery.connection, is_held)
     ).all()
-    return tuple(Waiting(str(name), held_count=int(count), held_since=since) for name, count, since in rows)
+    found: dict[str, Waiting] = {}
+    for name, held, count, oldest_at in rows:
+        one = found.get(str(name), Waiting(str(name)))
+        if held:
+            found[str(name)] = replace(one, held_count=int(count), held_since=oldest_at)
+        else:
+            found[str(name)] = replace(one, count=int(count), oldest_at=oldest_at)
+    return tuple(found.values())
+
+
+def workers(session: Session) -> tuple[int, datetime | None]:
+    """How many workers are on the list, and when the last of them was seen. Reads the database."""
+    count, seen_at = session.execute(select(func.count(), func.max(Worker.seen_at))).one()
+    return int(count), seen_at

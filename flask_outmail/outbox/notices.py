@@ -129,7 +129,7 @@ class Notice:
         if self.kind == alerts.CREDENTIAL and self.days_left is not None:
             return f"The credential “{self.about}” {ends(self.days_left)}"
         again = "Still: " if self.event == "reminder" else ""
-        return f"{again}{_SHORT[self.kind].format(about=self.about)}: {lower_first(self.title)}"
+        return f"{again}{_SHORT[self.kind].format(about=self.about)}: {self.title}"
 
     @property
     def facts(self) -> list[tuple[str, str]]:
@@ -253,8 +253,3 @@ def moment(at: datetime) -> str:
 def one_line(text: str) -> str:
     """The text without anything that could end a line: a name must not stop the alert that names it."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
-
-
-def lower_first(text: str) -> str:
-    # "SMTP log-in …" stays as it is.
-    return text if text[1:2].isupper() else text[:1].lower() + text[1:]

@@ -172,7 +172,7 @@ def health(engine: Engine) -> Health:
         rows = {name: setups.active(session, name) for name in (PRIMARY, *setups.connections(session))}
         incidents = alerts.open_incidents(session)
         counts = store.counts(session)
-        facts = engine.alerting.look(session)
+        facts = engine.alerting.look(session, utc_now())
         conditions = engine.alerting.judge(session, facts, utc_now())
         proof = setups.last_proof(session)
     lines = [_line(engine, name, row) for name, row in rows.items()]

@@ -236,7 +236,7 @@ def test_a_held_backlog_is_told_over_another_connection_and_its_end_too(
     for minute in range(3):
         alerting_of(app).watch(later + minute * MINUTE)
     assert subjects(simulator) == [
-        "[shop] Mail over “primary” is held: mail is held, because the setup is not verified"
+        "[shop] Mail over “primary” is held: Mail is held, because the setup is not verified"
     ]
     assert "Messages held: 1" in simulator.delivered[0].text
     alerting_of(app).watch(later + timedelta(minutes=61))
@@ -260,10 +260,10 @@ def test_where_nobody_else_looks_a_process_that_sends_does_so_now_and_then(
     use(app, store_credential(app, datetime.now(timezone.utc).date() + 5 * DAY))
     told = threading.Event()
     mail.on_alert(lambda notice: told.set())
-    mail.send(make_message(), via="backup")
+    mail.send(make_message(), via="other")
     assert not told.is_set(), "not with every message"
     alerting_of(app).look_every_s = 0
-    mail.send(make_message(), via="backup")
+    mail.send(make_message(), via="other")
     alerting_of(app).look_every_s = 600
     assert told.wait(10)
     for thread in threading.enumerate():
