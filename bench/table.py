@@ -130,7 +130,7 @@ def render(report: Report) -> str:
     if report.smtp:
         lines += ["", "Time for each message; in brackets, how many times ours that is:", "", *_smtp(report)]
     if report.graph:
-        lines += ["", "Graph, 100 ms for each answer, 40 messages to one mailbox:", "", *_graph(report)]
+        lines += ["", "Graph, 100 ms for each answer, one mailbox:", "", *_graph(report)]
     if report.imports:
         rows = [[f"`{one.name}`", _said(one, duration)] for one in report.imports]
         lines += ["", "Imports, in fresh processes, time of the processor:", "", *_table(["statement", "time"], rows)]

@@ -82,6 +82,7 @@ WORKLOADS: tuple[Workload, ...] = (
         (OURS_PLAIN, *PEERS),
         (Goal(MAIL, 45),),
         line="none",
+        count_even=200,
     ),
     Workload(
         "building-1mb",
@@ -90,6 +91,7 @@ WORKLOADS: tuple[Workload, ...] = (
         (OURS_PLAIN, *PEERS),
         (Goal(MAIL, 18),),
         line="none",
+        count_even=15,
     ),
     Workload(
         "bulk",
@@ -97,6 +99,7 @@ WORKLOADS: tuple[Workload, ...] = (
         Job(kind="bulk", count=2000),
         (OURS_PLAIN, OURS_WINDOW, *PEERS),
         (Goal(MAIL, 12), Goal(SOURCE, 1.5)),
+        count_even=500,
     ),
     Workload(
         "bulk-tls",
@@ -104,6 +107,7 @@ WORKLOADS: tuple[Workload, ...] = (
         Job(kind="bulk", count=2000, security="starttls"),
         (OURS_PLAIN, OURS_WINDOW, *PEERS),
         (Goal(MAIL, 12), Goal(MAIL, 28, CHUNKING)),
+        count_even=500,
     ),
     Workload(
         "bulk-1mb",
@@ -111,7 +115,7 @@ WORKLOADS: tuple[Workload, ...] = (
         Job(kind="bulk", count=200, attachment_bytes=MB),
         (OURS_PLAIN, OURS_WINDOW, *PEERS),
         (Goal(MAIL, 12), Goal(MAIL, 16, CHUNKING)),
-        count_even=40,
+        count_even=25,
     ),
     Workload(
         "bulk-slow",
@@ -148,11 +152,11 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload(
         "web-slow",
         f"separate sends, STARTTLS + AUTH, {SLOW_MS:g} ms round trip",
-        Job(kind="web", count=300, security="starttls"),
+        Job(kind="web", count=200, security="starttls"),
         (OURS_PLAIN, OURS_CHUNKING, *PEERS),
         (Goal(MAIL, 5.7), Goal(MAIL, 9.6, CHUNKING)),
         line="slow",
-        count_even=15,
+        count_even=8,
     ),
 )
 #: Whose time for each message does not depend on how many there are: a few tell it as well as all.
