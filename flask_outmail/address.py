@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ AddressLike = str | tuple[str | None, str]
 #: Longer than any real one; folding and parsing must not be fed without end (RFC 5321 4.5.3.1 allows 64 and 255).
 MAX_ADDRESS_CHARS = 320
 MAX_NAME_CHARS = 500
-#: How many addresses are remembered as read and found good: an application writes to the same ones again and again.
+#: How many addresses are remembered as read: each is asked for several times on the way to its message.
 REMEMBERED = 1024
 
 #: RFC 5322 3.2.1: control characters have no place in a header value (tab is white space).
@@ -47,7 +48,7 @@ class Address(NamedTuple):
             return _read(value)
         if isinstance(value, (tuple, list)):
             name, address = value
-            return cls(one_line(str(name or "")).strip(), one_line(str(address)).strip().strip("<>").strip())
+            return _pair(str(name or ""), str(address))
         return _read.__wrapped__(str(value))
 
     @property
@@ -60,28 +61,38 @@ class Address(NamedTuple):
 
     def check(self, field: str) -> None:
         """Raises `InvalidMessage` naming `field` unless this can be one mailbox (RFC 5321 4.1.2, loosely)."""
-        if len(self.address) > MAX_ADDRESS_CHARS or len(self.name) > MAX_NAME_CHARS:
+        name, address = self
+        if len(address) > MAX_ADDRESS_CHARS or len(name) > MAX_NAME_CHARS:
             raise InvalidMessage(f"{field}: this is too long for an address", code="address_invalid")
-        fault = _fault(self)
-        if fault == "control":
+        if not (address.isascii() and _PLAIN.fullmatch(address)):
+            local, at, domain = address.rpartition("@")
+            if not (at and local and (_DOMAIN.fullmatch(domain) or _LITERAL.fullmatch(domain))):
+                raise InvalidMessage(f"{field}: {address!r} is not an address", code="address_invalid")
+            if not _QUOTED_LOCAL.fullmatch(local) and _NOT_LOCAL.search(local):
+                raise InvalidMessage(f"{field}: {address!r} is not one address", code="address_invalid")
+        if not name.isprintable() and CONTROL.search(name):
             raise BadHeaderError(f"{field} holds a control character", code="header_control")
-        if fault:
-            raise InvalidMessage(f"{field}: {self.address!r} is not {fault}", code="address_invalid")
 
 
-def check_address(field: str, value: AddressLike) -> None:
-    """Raises `InvalidMessage` or `BadHeaderError` naming `field` unless `value`, as given, is one address."""
-    refuse_line_break(field, value)
-    Address.parse(value).check(field)
+def check_addresses(given: Iterable[tuple[str, AddressLike]]) -> None:
+    """Raises `InvalidMessage` or `BadHeaderError` unless each of (field, value), as given, is one address."""
+    for field, value in given:
+        if value.__class__ is not str or not value.isprintable():
+            refuse_line_break(field, value)
+        Address.parse(value).check(field)
 
 
 def refuse_line_break(field: str, value: AddressLike) -> None:
     """Raises `BadHeaderError` if the address, as given, holds CR or LF."""
-    if value.__class__ is str and value.isprintable():
-        return
-    parts = value if isinstance(value, (tuple, list)) else (value,)
-    if any(LINE_BREAKS.search(str(part)) for part in parts if part):
-        raise BadHeaderError(f"{field} holds a line break", code="header_line_break")
+    for part in value if isinstance(value, (tuple, list)) else (value,):
+        text = str(part)
+        if not text.isprintable() and LINE_BREAKS.search(text):
+            raise BadHeaderError(f"{field} holds a line break", code="header_line_break")
+
+
+@lru_cache(REMEMBERED)
+def _pair(name: str, address: str) -> Address:
+    return Address(one_line(name).strip(), one_line(address).strip().strip("<>").strip())
 
 
 @lru_cache(REMEMBERED)
@@ -93,18 +104,6 @@ def _read(text: str) -> Address:
         name, _, address = text.rstrip("> ").rpartition("<")
         return Address(_unquote(name), address.strip())
     return Address("", text)
-
-
-@lru_cache(REMEMBERED)
-def _fault(one: Address) -> str:
-    """What is wrong: "control", or what it is not; "" for a good one."""
-    if not (one.address.isascii() and _PLAIN.fullmatch(one.address)):
-        local, at, domain = one.address.rpartition("@")
-        if not (at and local and (_DOMAIN.fullmatch(domain) or _LITERAL.fullmatch(domain))):
-            return "an address"
-        if not _QUOTED_LOCAL.fullmatch(local) and _NOT_LOCAL.search(local):
-            return "one address"
-    return "control" if CONTROL.search(one.name) else ""
 
 
 def one_line(text: str) -> str:

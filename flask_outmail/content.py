@@ -79,7 +79,7 @@ class FilePart:
         if self.is_base64:
             # CRLF after every block: within the data it ends a line, after the last it belongs to the delimiter.
             for block in self.blocks():
-                yield base64_lines(block, _CRLF)
+                yield base64_lines(block, closed=True)
         else:
             yield from map(bytes, self.blocks())
             yield _CRLF
@@ -218,7 +218,7 @@ class Content:
                 thrown away.
         """
         if self.size_bytes <= CHUNK_BYTES:
-            yield from filter(None, [b"".join(self._parts())])
+            yield from filter(None, [bytes(self)])
             return
         crumbs: list[bytes] = []
         size = 0
@@ -243,7 +243,8 @@ class Content:
                 yield from one.chunks()
 
     def __bytes__(self) -> bytes:
-        return b"".join(self._parts())
+        # bytes.join hands a lone piece on as it is, without a copy.
+        return b"".join(self.pieces if not self.files else self._parts())  # type: ignore[arg-type]
 
     # -- storage -----------------------------------------------------------------------------------------------------
 
@@ -294,20 +295,18 @@ def _bounded(data: bytes) -> Iterator[bytes]:
 _STORED_FIELDS = ("name", "content_type", "content_id", "is_inline", "size_bytes", "is_base64")
 
 
-def base64_lines(data: bytes | memoryview, end: bytes = b"") -> bytes:
-    """Base64 in lines of 76 characters with CRLF between them, and `end` after the last."""
+def base64_lines(data: bytes | memoryview, *, closed: bool = False) -> bytes:
+    """Base64 in lines of 76 characters with CRLF between them, and after the last if `closed`."""
+    if len(data) > BLOCK_RAW_BYTES:
+        starts = range(0, len(data), BLOCK_RAW_BYTES)
+        blocks = [base64_lines(data[at : at + BLOCK_RAW_BYTES], closed=True) for at in starts[:-1]]
+        return b"".join([*blocks, base64_lines(data[starts[-1] :], closed=closed)])
     coded = binascii.b2a_base64(data, newline=False)
-    lines: list[bytes] = []
-    at = 0
-    while whole := min((len(coded) - at) // LINE_CHARS, BLOCK_LINES):
-        lines += _cut(whole).unpack_from(coded, at)
-        at += whole * LINE_CHARS
-    if at < len(coded):
-        lines.append(coded[at:])
-    if end and lines:
-        lines[-1] += end
-        end = b""
-    return _CRLF.join(lines) + end
+    whole, rest = divmod(len(coded), LINE_CHARS)
+    lines: tuple[bytes, ...] = _cut(whole).unpack_from(coded)
+    if rest or not coded:
+        lines += (coded[len(coded) - rest :],)
+    return _CRLF.join((*lines, b"") if closed else lines)
 
 
 @lru_cache(128)

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from . import mime
-from .address import Address, AddressLike, check_address
+from .address import Address, AddressLike, check_addresses
 from .content import Content
 from .errors import InvalidMessage, MissingSender, OutmailError, Refusal
 from .headers import wire, wire_address
@@ -72,7 +72,7 @@ class Envelope:
     def _for_message(cls, message: Message, bounces_to: AddressLike, mailbox: str, ascii_attachments: bool) -> Envelope:
         from_ = return_path = wire(message.sender or "", "sender")
         if bounces_to:
-            check_address("envelope sender", bounces_to)
+            check_addresses([("envelope sender", bounces_to)])
             return_path = wire(bounces_to, "envelope sender")
         visible = [wire(one, "recipients") for one in message.recipients]
         if message.cc:

@@ -10,7 +10,7 @@ cannot be written otherwise), 8098 (read receipts), 2156 (importance).
 from __future__ import annotations
 
 import re
-from binascii import b2a_base64
+from binascii import b2a_base64, b2a_qp
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from email.charset import Charset
 from email.errors import CharsetError
@@ -20,7 +20,7 @@ from functools import lru_cache
 from math import floor
 from time import time
 
-from .address import REMEMBERED, Address, AddressLike, one_line
+from .address import Address, AddressLike, one_line
 from .errors import InvalidMessage
 from .message import Message
 
@@ -39,6 +39,8 @@ _OTHER_BREAKS = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _Q_PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/"
 _Q = ["_" if byte == 32 else chr(byte) if byte in _Q_PLAIN else f"={byte:02X}" for byte in range(256)]
 _Q_ONE_CHAR = _Q_PLAIN + b" "
+# What the library's encoder escapes in a header; it leaves the punctuation that a display name must not hold.
+_QP_ESCAPES = b"=_" + bytes(range(128, 256))
 _Q_CONTINUES = ("=8", "=9", "=A", "=B")
 
 # Outlook and Exchange read Importance, older programs X-Priority, some gateways Priority (RFC 2156 5.3.6).
@@ -65,7 +67,8 @@ def header_lines(message: Message, charset: str, mailbox: str) -> list[str]:
     if message.reply_to and "reply-to" not in given:
         many = message.reply_to if isinstance(message.reply_to, list) else [message.reply_to]
         lines.append(_address_line("Reply-To", many, charset))
-    lines += [f"{name}: {value}" for name, value in _more(message, charset) if name.lower() not in given]
+    if message.has_more_headers:
+        lines += [f"{name}: {value}" for name, value in _more(message, charset) if name.lower() not in given]
     if extra:
         lines += [f"{one_line(name)}: {text_value(name, str(value), charset)}" for name, value in extra.items()]
     return lines
@@ -99,10 +102,16 @@ def from_lines(sender: Address, charset: str, mailbox: str) -> list[str]:
     """From, and Sender where the mailbox that sends is another (RFC 5322 3.6.2)."""
     if not sender.address:
         return []
-    lines = [f"From: {_fold_between_words(mailbox_text(sender, charset, 'sender'))}"]
+    lines = [_from_line(sender, charset)]
     if mailbox and mailbox.strip().lower() != sender.address.strip().lower():
         lines.append(f"Sender: {wire_address(Address.parse(mailbox), 'username')}")
     return lines
+
+
+@lru_cache(64)
+def _from_line(sender: Address, charset: str) -> str:
+    # An application has few senders.
+    return f"From: {_fold_between_words(mailbox_text(sender, charset, 'sender'))}"
 
 
 def plain_line(name: str, addresses: Sequence[str]) -> str:
@@ -137,7 +146,6 @@ def wire(value: AddressLike, field: str) -> str:
     return wire_address(Address.parse(value), field)
 
 
-@lru_cache(REMEMBERED)
 def mailbox_text(address: Address, charset: str, field: str) -> str:
     """`Ann <ann@example.com>` as it stands in a header, on one line."""
     addr_spec = wire_address(address, field)
@@ -157,7 +165,7 @@ def _phrase(name: str, charset: str) -> str:
 
 def _address_line(name: str, addresses: Iterable[object], charset: str) -> str:
     # dict.fromkeys: each address once, in the order given.
-    texts = list(dict.fromkeys([mailbox_text(Address.parse(one), charset, name) for one in addresses]))  # type: ignore[arg-type]
+    texts = [*dict.fromkeys([mailbox_text(Address.parse(one), charset, name) for one in addresses])]  # type: ignore[arg-type]
     if len(texts) == 1 and len(texts[0]) + len(name) + 2 <= WRAP_CHARS:
         return f"{name}: {texts[0]}"
     return f"{name}: {_fold_list(name, [_fold_between_words(text) for text in texts])}"
@@ -173,9 +181,9 @@ def quoted(text: str) -> str:
 
 def subject_value(text: str, charset: str) -> str:
     """A text that people read, exactly: what a reader would change or decode is encoded."""
-    if text.isascii() and ("=?" in text or text != text.strip(" \t")):
-        return encoded_words(_FOLD.sub("", text), charset, taken=len("Subject: "))
-    return text_value("Subject", text, charset)
+    if text.isascii() and "=?" not in text and text == text.strip(" \t"):
+        return text_value("Subject", text, charset)
+    return encoded_words(_unfolded(text), charset, taken=len("Subject: "))
 
 
 def text_value(name: str, value: str, charset: str) -> str:
@@ -188,10 +196,14 @@ def text_value(name: str, value: str, charset: str) -> str:
             return value
         if "\r\n" in value and max(map(len, value.split("\r\n"))) <= MAX_LINE_BYTES - WRAP_CHARS:
             return value
-        value = _FOLD.sub("", value)
+        value = _unfolded(value)
         if max(map(len, value.split(" "))) <= MAX_LINE_BYTES - WRAP_CHARS:
             return _fold_words(value, first=len(name) + 2)
-    return encoded_words(_FOLD.sub("", value), charset, taken=len(name) + 2)
+    return encoded_words(_unfolded(value), charset, taken=len(name) + 2)
+
+
+def _unfolded(value: str) -> str:
+    return value if value.isprintable() else one_line(_FOLD.sub("", value))
 
 
 def _date_line(date: float) -> str:
@@ -209,11 +221,13 @@ def _date_of(second: int) -> str:
 
 def encoded_words(text: str, charset: str, *, taken: int = 0) -> str:
     """RFC 2047 words of at most 75 characters, cut between characters, one a line; `taken` stands before the first."""
+    if charset == "utf-8" and text.isprintable():
+        return _utf8_words(text.encode(), taken)
     if not text.isprintable():
         # What is no line break in mail may be one to the program that reads it, this language's own included.
         text = _OTHER_BREAKS.sub(" ", text)
     try:
-        usable = "utf-8" if charset.lower() in ("utf-8", "utf8") else usable_charset(charset, text)
+        usable = charset if charset == "utf-8" else usable_charset(charset, text)
         if usable == "utf-8":
             return _utf8_words(text.encode(), taken)
         header = Header(text, Charset(usable), maxlinelen=WORD_CHARS + 1, header_name="x" * (taken - 2) or None)
@@ -223,12 +237,18 @@ def encoded_words(text: str, charset: str, *, taken: int = 0) -> str:
 
 
 def _utf8_words(data: bytes, taken: int) -> str:
-    room = max(min(WORD_CHARS, WRAP_CHARS - taken) - (WORD_CHARS - _WORD_TEXT_CHARS), 16)
-    escaped = len(data.translate(None, _Q_ONE_CHAR))
-    if len(data) + 2 * escaped <= (len(data) + 2) // 3 * 4:
-        return _q_words("".join([_Q[byte] for byte in data]), room)
+    # Of the first line some is taken: where most of it is, the word may still have 16 characters.
+    room = _WORD_TEXT_CHARS if taken <= WRAP_CHARS - WORD_CHARS else max(_WORD_TEXT_CHARS + 3 - taken, 16)
+    escaped = data.translate(None, _Q_ONE_CHAR)
+    if len(data) + 2 * len(escaped) <= (len(data) + 2) // 3 * 4:
+        if escaped.translate(None, _QP_ESCAPES):
+            return _q_words("".join([_Q[byte] for byte in data]), room)
+        return _q_words(b2a_qp(data, header=True, quotetabs=True).replace(b"=\n", b"").decode(), room)
     # Four characters for three bytes.
-    start, size, words = 0, room // 4 * 3, []
+    size = room // 4 * 3
+    if len(data) <= size:
+        return f"=?utf-8?b?{b2a_base64(data, newline=False).decode()}?="
+    start, words = 0, []
     while start < len(data):
         end = min(start + size, len(data))
         while end < len(data) and data[end] & 0xC0 == 0x80:
@@ -239,6 +259,8 @@ def _utf8_words(data: bytes, taken: int) -> str:
 
 
 def _q_words(coded: str, room: int) -> str:
+    if len(coded) <= room:
+        return f"=?utf-8?q?{coded}?="
     start, words = 0, []
     while start < len(coded):
         end = min(start + room, len(coded))
@@ -254,6 +276,8 @@ def usable_charset(charset: str, text: str) -> str:
 
     Better the right letters in another charset than the wanted charset with question marks.
     """
+    if charset.lower() in ("utf-8", "utf8"):
+        return "utf-8"
     try:
         codec = Charset(charset).output_codec or "us-ascii"
         text.encode(codec)

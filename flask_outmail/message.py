@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from os import urandom
 from pathlib import Path
 from time import time_ns
 from typing import Any, Literal
 
-from .address import CONTROL, LINE_BREAKS, Address, AddressLike, check_address, refuse_line_break
+from .address import CONTROL, LINE_BREAKS, Address, AddressLike, check_addresses, refuse_line_break
 from .errors import BadHeaderError, InvalidMessage, MissingRecipients, MissingSender
 
 __all__ = ["UNKNOWN_DOMAIN", "Address", "AddressLike", "Attachment", "Importance", "Message", "check_header_text"]
@@ -157,7 +158,7 @@ class Message:
     ) -> None:
         default = None if sender else self._default_sender()
         sender = sender or default
-        if isinstance(sender, tuple):
+        if isinstance(sender, (tuple, list)):
             name, address = sender
             sender = f"{name} <{address}>" if name else address
         #: What stood in for a sender that nobody gave, so that one assigned later can be told from it.
@@ -179,7 +180,7 @@ class Message:
             method = _METHOD.search(calendar)
             self.alts[f"calendar; method={method[1].upper()}" if method else "calendar"] = calendar
         self.date = date
-        self.msgId = f"<{time_ns() // 1000}.{urandom(9).hex()}@{_message_id_domain(sender)}>"
+        self.msgId = f"<{time_ns() // 1000}.{urandom(9).hex()}@{_message_id_domain(str(sender or ''))}>"
         self.charset = charset
         self.extra_headers = extra_headers
         self.mail_options: Any = mail_options or []
@@ -209,6 +210,19 @@ class Message:
             self.alts.pop("html", None)
         else:
             self.alts["html"] = value
+
+    @property
+    def has_more_headers(self) -> bool:
+        """Whether a field is set that most messages lack."""
+        return bool(
+            self.in_reply_to
+            or self.references
+            or self.unsubscribe
+            or self.unsubscribe_post
+            or self.importance
+            or self.auto_submitted
+            or self.read_receipt_to
+        )
 
     @property
     def thread(self) -> list[str]:
@@ -259,8 +273,7 @@ class Message:
             raise MissingRecipients("the message has no recipients", code="recipients_missing")
         if not (self.sender or sender_later):
             raise MissingSender("the message has no sender, and no default is set", code="sender_missing")
-        for field, address in self._addresses():
-            check_address(field, address)
+        check_addresses(self._addresses())
         check_header_text("subject", str(self.subject or ""))
         check_header_text("msgId", str(self.msgId))
         if self.extra_headers:
@@ -273,7 +286,8 @@ class Message:
                 raise BadHeaderError("an ESMTP option holds a line break or control character", code="header_control")
         for attachment in self.attachments:
             _check_attachment(attachment)
-        self._check_choices()
+        if self.has_more_headers:
+            self._check_more_headers()
 
     def has_bad_headers(self) -> bool:
         """Whether `check` would refuse a line break in sender, recipients, reply-to or subject."""
@@ -315,7 +329,7 @@ class Message:
                 )
             check_header_text(f"extra_headers[{name!r}]", str(value))
 
-    def _check_choices(self) -> None:
+    def _check_more_headers(self) -> None:
         if self.importance not in (None, "high", "normal", "low"):
             raise InvalidMessage("importance is high, normal or low", code="field_invalid")
         for one in (self.in_reply_to, *self.thread):
@@ -374,9 +388,8 @@ def _address_list(addresses: Sequence[AddressLike] | None) -> Any:
     return addresses or []
 
 
-def _message_id_domain(sender: AddressLike | None) -> str:
+@lru_cache(64)
+def _message_id_domain(sender: str) -> str:
     """The sender's own domain, when it is plain ASCII: a Message-ID then neither names this machine nor asks DNS."""
-    domain = Address.parse(sender).domain if sender else ""
-    if _DOMAIN.fullmatch(domain):
-        return domain
-    return UNKNOWN_DOMAIN
+    domain = Address.parse(sender).domain
+    return domain if _DOMAIN.fullmatch(domain) else UNKNOWN_DOMAIN

@@ -24,9 +24,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from email.charset import Charset
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
+from typing import cast
 from urllib.parse import quote
+from zlib import crc32
 
 from .address import Address, one_line
 from .content import Content, FilePart, Piece, base64_lines, file_state, read_file
@@ -80,7 +81,7 @@ def build(message: Message, *, mailbox: str = "", ascii_attachments: bool = Fals
     charset = message.charset or "utf-8"
     body = _body(message, charset, ascii_attachments) if message.entity is None else _entity(message)
     headers = "\r\n".join(header_lines(message, charset, mailbox))
-    return Content(_joined([f"{headers}\r\nMIME-Version: 1.0\r\n".encode(), *body]))
+    return Content(_joined([f"{headers}\r\nMIME-Version: 1.0\r\n".encode(), *body], bool(message.attachments)))
 
 
 def with_bcc(content: Content, addresses: Sequence[str]) -> Content:
@@ -116,8 +117,6 @@ def _body(message: Message, charset: str, ascii_attachments: bool) -> Entity:
     files = [_attachment(one, ascii_attachments) for one in message.attachments] if message.attachments else []
     if not (alts or files):
         return texts
-    # In base64 and quoted-printable "=_" cannot occur (RFC 2045 6.7): of the files, only what stands as it is can
-    # hold a delimiter.
     plain = [file.data for file in files if isinstance(file.data, bytes) and not file.is_base64]
     boundary = _boundary(message.msgId, [*texts, *plain])
     # RFC 2045 6.4: what holds 8-bit data says so, on every level.
@@ -154,18 +153,19 @@ def _multipart(kind: bytes, entities: Iterable[Piece | Entity], boundary: bytes,
 
 def _boundary(message_id: str, texts: Iterable[bytes]) -> bytes:
     """A delimiter without its last letter, the same on every build, that stands in none of the texts."""
+    # Base64 has no "_" at all, and looking for one letter is fast.
+    plain = [text for text in texts if b"_" in text]
     made = message_id.encode("utf-8", "replace")
     while True:
-        made = b"=_" + sha256(made).hexdigest()[:32].encode()
-        for text in texts:
-            if made in text:
-                break
-        else:
+        made = b"=_%08x" % crc32(made)
+        if not any(made in text for text in plain):
             return made
 
 
-def _joined(pieces: Iterable[Piece]) -> tuple[Piece, ...]:
+def _joined(pieces: Sequence[Piece], files: bool) -> tuple[Piece, ...]:
     """The same with neighbouring bytes made one."""
+    if not files:
+        return (b"".join(cast("Sequence[bytes]", pieces)),)
     out: list[Piece] = []
     neighbours: list[bytes] = []
     for piece in pieces:
@@ -185,7 +185,7 @@ def _joined(pieces: Iterable[Piece]) -> tuple[Piece, ...]:
 def _text(text: str, subtype: str, charset: str) -> bytes:
     if "\r" in text:
         text = _NEWLINE.sub("\n", text)
-    usable = "utf-8" if charset.lower() in ("utf-8", "utf8") else usable_charset(charset, text)
+    usable = charset if charset == "utf-8" else usable_charset(charset, text)
     if usable == "utf-8":
         data = _utf8(text)
     else:

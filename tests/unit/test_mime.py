@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any, cast
@@ -171,3 +172,16 @@ def test_an_envelope_is_the_same_after_storage() -> None:
 def test_base64_lines_have_at_most_76_characters() -> None:
     data = build(attachments=[Attachment("a.bin", "application/octet-stream", bytes(1000))])
     assert base64.b64encode(bytes(57)) + b"\r\n" in data
+
+
+def test_a_text_that_guesses_the_delimiter_opens_no_part_of_its_own() -> None:
+    message = Message("Hi", ["ann@x.example"], "x", html="<p>x", sender="shop@x.example", date=0.0)
+    message.msgId = "<order-17@x.example>"
+    found = re.search(rb'boundary="([^"]+)"', bytes(mime.build(message)))
+    assert found is not None
+    message.body = f"--{found[1].decode()}\n\ninjected\n--{found[1].decode()}--\n"
+    message.attach("inner.eml", "message/rfc822", bytes(mime.build(message)))
+    mail = read(bytes(mime.build(message)))
+    text = mail.get_body(("plain",))
+    assert text is not None and text.get_content().replace("\r\n", "\n") == message.body
+    assert [part.get_content_type() for part in mail.iter_attachments()] == ["message/rfc822"]
