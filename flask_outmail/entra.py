@@ -298,7 +298,9 @@ class _HttpClient:
                 code="entra_unavailable",
                 retry_after_s=network.retry_after_s(response.headers),
             )
-        _json(response)
+        if not (self._on_this_machine and response.status_code == 401):
+            # Azure Arc's first answer is a challenge without a body.
+            _json(response)
         return response
 
 

@@ -69,6 +69,7 @@ ENTRA: tuple[Entry, ...] = (
         steps=(
             "Compare the time and the time zone of the machine that runs this application with another clock.",
             "Set the clock by NTP and keep that service running.",
+            "For a federated credential: the token in its file may have ended; look at what should renew it.",
             "Test again.",
         ),
         who="developer",

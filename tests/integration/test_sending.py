@@ -281,3 +281,26 @@ def test_a_202_with_retry_after_is_accepted_once(make_app: MakeApp, simulator: S
     simulator.faults.preset("graph-202-retry-after")
     assert mail.send(make_message()).accepted
     assert len(simulator.delivered) == 1
+
+
+def test_a_burst_of_threads_needs_one_token_and_one_more_when_that_is_refused(
+    make_app: MakeApp, simulator: Simulator
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    app, mail = make_app(graph_setup(simulator))
+
+    def send(number: int) -> bool:
+        with app.app_context():
+            return mail.send(make_message(subject=f"Order {number}")).accepted
+
+    def requests_for_tokens() -> int:
+        return sum(one.method == "POST" and one.path.endswith("/token") for one in simulator.answers)
+
+    with ThreadPoolExecutor(20) as pool:
+        assert all(pool.map(send, range(40)))
+        assert requests_for_tokens() == 1
+        simulator.expire_tokens()
+        assert all(pool.map(send, range(40)))
+    assert requests_for_tokens() == 2
+    assert len(simulator.delivered) == 80
