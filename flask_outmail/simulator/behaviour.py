@@ -50,6 +50,7 @@ class Behaviour:
     plain_auth: bool = _setting(False, "SMTP offers AUTH PLAIN as well; Microsoft does not")
     xoauth2_failure: str = _setting("direct", "535 at once, or a 334 challenge with JSON first")
     smtp_utf8: bool = _setting(True, "SMTP offers SMTPUTF8")
+    smtp_chunking: bool = _setting(True, "SMTP offers CHUNKING (BDAT)")
     hidden_capabilities: tuple[str, ...] = _setting((), "words left out of the answer to EHLO, such as STARTTLS")
     smtp_connection_limit: int = _setting(3, "SMTP connections per mailbox before a 432")
     smtp_idle_timeout_s: float = _setting(300.0, "silence after which SMTP says 421 and hangs up")

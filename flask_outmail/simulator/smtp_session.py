@@ -1,7 +1,8 @@
 """One SMTP conversation as smtp.office365.com holds it.
 
 Pages: "how-to-authenticate-an-imap-pop-smtp-application-by-using-oauth", "smtp-submission-improvements",
-"continuous-error-throttling-smtp-auth-submissions"; RFC 5321, 3207, 4954, 1870, 2920, 3461, 6531.
+"continuous-error-throttling-smtp-auth-submissions"; RFC 5321, 3207, 4954, 1870, 2920, 3030, 3461,
+6531.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Session:
         self._sender: str | None = None
         self._recipients: list[str] = []
         self._utf8 = False
+        self._chunks: list[bytes] = []
         self._commands: dict[str, Callable[[str], None]] = {
             "EHLO": self._ehlo,
             "HELO": self._helo,
@@ -46,6 +48,7 @@ class Session:
             "MAIL": self._mail,
             "RCPT": self._rcpt,
             "DATA": self._data,
+            "BDAT": self._bdat,
             "RSET": self._rset,
             "NOOP": lambda _: self._reply("NOOP", 250, "2.0.0", "OK"),
             "VRFY": lambda _: self._reply("VRFY", 252, "2.1.5", "Cannot VRFY user"),
@@ -136,7 +139,8 @@ class Session:
             words.append("AUTH LOGIN XOAUTH2" + (" PLAIN" if behaviour.plain_auth else ""))
         else:
             words.append("STARTTLS")
-        words += ["8BITMIME", *(["SMTPUTF8"] if behaviour.smtp_utf8 else [])]
+        words += ["8BITMIME", *(["CHUNKING"] if behaviour.smtp_chunking else [])]
+        words += ["SMTPUTF8"] if behaviour.smtp_utf8 else []
         hidden = {word.upper() for word in behaviour.hidden_capabilities}
         words = [f"{DOMAIN} Hello [127.0.0.1]", *(word for word in words if word.split()[0] not in hidden)]
         self._start_over()
@@ -276,7 +280,7 @@ class Session:
         self._reply("RCPT", 250, "2.1.5", "Recipient OK")
 
     def _data(self, argument: str) -> None:
-        if not self._recipients or self._sender is None or self._signed is None:
+        if not self._recipients or self._sender is None or self._signed is None or self._chunks:
             self._reply("DATA", 503, "5.5.1", "Bad sequence of commands")
             return
         fault = self._take("data")
@@ -290,6 +294,36 @@ class Session:
             self._wire.read_some(idle_s)
             self._obeys(fault, "DATA")
         content = self._wire.read_content(idle_s, self._state.behaviour.smtp_size_limit_bytes)
+        self._finish(content, self._signed, self._sender)
+        self._start_over()
+
+    def _bdat(self, argument: str) -> None:
+        """One chunk (RFC 3030). Its octets are read whatever the answer is: they follow without being asked for."""
+        size, _, last = argument.partition(" ")
+        if not self._state.behaviour.smtp_chunking or not size.isdecimal() or last.upper() not in ("", "LAST"):
+            self._reply("BDAT", 501, "5.5.4", "Invalid arguments", end=True)
+            return
+        behaviour = self._state.behaviour
+        fault = self._take("data")
+        if fault is not None:
+            self._state.wait(fault.delay_s)
+            if fault.drop:
+                self._wire.read_some(behaviour.smtp_idle_timeout_s)
+                self._obeys(fault, "BDAT")
+        limit = behaviour.smtp_size_limit_bytes - sum(map(len, self._chunks))
+        chunk = self._wire.read_chunk(behaviour.smtp_idle_timeout_s, int(size), limit)
+        if fault is not None and self._obeys(fault, "BDAT"):
+            self._start_over()
+            return
+        if not self._recipients or self._sender is None or self._signed is None:
+            self._reply("BDAT", 503, "5.5.1", "Bad sequence of commands")
+            return
+        if chunk is not None:
+            self._chunks.append(chunk)
+            if not last:
+                self._reply("BDAT", 250, "2.6.0", f"{size} octets received")
+                return
+        content = None if chunk is None else b"".join(self._chunks)
         self._finish(content, self._signed, self._sender)
         self._start_over()
 
@@ -340,7 +374,7 @@ class Session:
         self._reply("QUIT", 221, "2.0.0", "Service closing transmission channel", end=True)
 
     def _start_over(self) -> None:
-        self._sender, self._recipients, self._utf8 = None, [], False
+        self._sender, self._recipients, self._utf8, self._chunks = None, [], False, []
 
 
 def _address(argument: str, word: str) -> tuple[str | None, dict[str, str]]:

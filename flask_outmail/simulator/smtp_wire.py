@@ -80,6 +80,20 @@ class Wire:
             searched = len(self._buffer)
             self._receive(timeout_s)
 
+    def read_chunk(self, timeout_s: float, size_bytes: int, limit_bytes: int) -> bytes | None:
+        """Exactly `size_bytes`; read and thrown away, and None, when that is more than `limit_bytes`."""
+        left, keep = size_bytes, size_bytes <= limit_bytes
+        pieces: list[bytes] = []
+        while left:
+            if not self._buffer:
+                self._receive(timeout_s)
+            piece = bytes(self._buffer[:left])
+            del self._buffer[: len(piece)]
+            left -= len(piece)
+            if keep:
+                pieces.append(piece)
+        return b"".join(pieces) if keep else None
+
     def read_some(self, timeout_s: float) -> None:
         """Waits until the client has sent at least something more."""
         if not self._buffer:
