@@ -35,7 +35,15 @@ from .errors import (
 from .extension import Mail
 from .mailables import Mailable
 from .message import Attachment
-from .signals import email_dispatched, message_accepted, message_failed, message_held, signals
+from .signals import (
+    delivery_settled,
+    email_dispatched,
+    message_accepted,
+    message_failed,
+    message_held,
+    message_queued,
+    signals,
+)
 from .templating import message_from_template
 
 __all__ = [
@@ -63,6 +71,7 @@ __all__ = [
     "Throttled",
     "TransportUnavailable",
     "UnsupportedFeature",
+    "delivery_settled",
     "email_dispatched",
     "force_text",
     "install_as_flask_mail",
@@ -70,6 +79,7 @@ __all__ = [
     "message_failed",
     "message_from_template",
     "message_held",
+    "message_queued",
     "sanitize_address",
     "sanitize_addresses",
     "sanitize_subject",

@@ -41,8 +41,8 @@ from .verdicts import Verdict
 
 logger = logging.getLogger(__name__)
 
-#: Messages claimed ahead for each place on a connection: enough that no place waits, few enough to give back.
-AHEAD = 8
+#: Messages claimed ahead: enough that a claim is a small part of the work, few enough to give back.
+AHEAD = 20
 #: Longest pause between two tries to reach a database that does not answer.
 DATABASE_PAUSE_S = 5.0
 #: How long a stopping worker waits for a database that does not answer, before it leaves outcomes in the spool.
@@ -93,6 +93,13 @@ class _Lane:
     busy_at: float = 0.0
     released_at: float = 0.0
     trouble: OutmailError | None = None
+    #: Of those under way, how many have come to their end in the transaction that is being written.
+    ending: int = 0
+
+    @property
+    def room(self) -> int:
+        """How many more may begin."""
+        return len(self.slots) - self.under_way + self.ending
 
     @property
     def allowed(self) -> int:
@@ -167,9 +174,9 @@ class Worker:
 
         `once` ends when nothing can leave now; `drain` when nothing is left that could leave by itself.
         """
-        pause_s = 0.0
+        pause_s, worked = 0.0, True
         while self._stops < 2:
-            self._gather(0.0 if self._has_something_to_do(pause_s) else pause_s or self._settings.poll_s)
+            self._gather(pause_s or (0.0 if self._goes_on(worked) else self._settings.poll_s))
             try:
                 worked = self._turn()
                 pause_s = 0.0
@@ -186,14 +193,11 @@ class Worker:
         self._end()
         return self.accepted_count
 
-    def _has_something_to_do(self, pause_s: float) -> bool:
-        if pause_s:
+    def _goes_on(self, worked: bool) -> bool:
+        """Whether there is something to do before anything new happens."""
+        if self._stops:
             return False
-        if self._unwritten:
-            return True
-        return any(
-            lane.claimed and lane.under_way < len(lane.slots) and not self._stops for lane in self._lanes.values()
-        )
+        return (worked and not self._out) or any(lane.claimed and lane.room > 0 for lane in self._lanes.values())
 
     def _gather(self, wait_s: float) -> None:
         """Takes in the outcomes that are there, and waits for the first one for at most `wait_s` seconds."""
@@ -224,6 +228,8 @@ class Worker:
             if not self.id:
                 self._register(session, now)
             outcomes = list(self._unwritten)
+            for lane in self._lanes.values():
+                lane.ending = sum(one.job.connection == lane.name for one in outcomes)
             accepted = sum(isinstance(one.result, Receipt) for one in outcomes)
             if not roster.beat(session, self.id, now=now, accepted=accepted, **self._told(beating)):
                 session.rollback()
@@ -315,7 +321,8 @@ class Worker:
     def _begin_all(self, session: Session, clock: float, now: datetime, jobs: list[Job]) -> int:
         """Begins as much as every connection allows; fills `jobs`. Returns how many rows were moved otherwise."""
         moved = 0
-        if clock - self._swept_at >= min(self._settings.poll_s, 1.0):
+        sweeps = clock - self._swept_at >= min(self._settings.poll_s, 1.0)
+        if sweeps:
             self._swept_at = clock
             moved += claims.promote(session, now=now)
         states = lanes.read(session)
@@ -326,10 +333,10 @@ class Worker:
             board.load(name, lane.state.fault_count, lane.state.pause_left_s(now))
         for name in sorted(self._lanes):
             lane = self._lanes[name]
-            moved += self._begin(session, lane, clock, now, jobs)
+            moved += self._begin(session, lane, clock, now, jobs, sweeps)
         return moved
 
-    def _begin(self, session: Session, lane: _Lane, clock: float, now: datetime, jobs: list[Job]) -> int:
+    def _begin(self, session: Session, lane: _Lane, clock: float, now: datetime, jobs: list[Job], sweeps: bool) -> int:
         if lane.trouble is not None:
             return 0
         if lane.now is None or not lane.now.verified:
@@ -345,10 +352,10 @@ class Worker:
         if self._pauses(lane, now):
             self._give_back(session, lane)
             return 0
-        released = self._release(session, lane, clock, now)
-        asked = self._unknown(session, lane, now)
+        released = self._release(session, lane, clock, now) if sweeps else 0
+        asked = self._unknown(session, lane, now) if sweeps else []
         self._take_slots(session, lane, clock, wanted=bool(asked))
-        room = len(lane.slots) - lane.under_way
+        room = lane.room
         for row in asked[: max(0, room)]:
             # Put off, so that no other worker asks meanwhile.
             claims.answered(session, row.id, None, now=now, ask_again_s=60.0)
@@ -360,14 +367,14 @@ class Worker:
         if lane.state.is_probing(self._policy.breaker_faults) and not self._has_other_way(lane):
             # Failing until shown otherwise: one message, of one worker, finds out.
             self._claim(session, lane, now, at_most=1 - len(lane.claimed))
-            if lane.under_way or not lane.claimed:
+            if lane.under_way > lane.ending or not lane.claimed:
                 return released
             if not lanes.take_probe(session, lane.name, now=now, hold_s=max(60.0, self._settings.lease_s)):
                 self._give_back(session, lane)
                 return released
             room = 1
         elif len(lane.claimed) < room:
-            self._claim(session, lane, now, at_most=room * AHEAD - len(lane.claimed))
+            self._claim(session, lane, now, at_most=max(AHEAD, 2 * room) - len(lane.claimed))
         wanted = [lane.claimed.popleft() for _ in range(min(room, len(lane.claimed)))]
         started = claims.begin(
             session, self.id, wanted, now=now, transport=lane.now.transport.name, setup_id=lane.now.setup_id
@@ -405,7 +412,8 @@ class Worker:
 
     def _take_slots(self, session: Session, lane: _Lane, clock: float, *, wanted: bool) -> None:
         most = min(lane.allowed, self._settings.concurrency or lane.allowed)
-        wanted = wanted or bool(lane.claimed) or claims.is_queued(session, lane.name)
+        is_busy = len(lane.slots) == most and lane.under_way > 0
+        wanted = wanted or bool(lane.claimed) or is_busy or claims.is_queued(session, lane.name)
         surplus = {number for number in lane.slots if number >= lane.allowed}
         if not (wanted or lane.under_way) and clock - lane.busy_at > self._settings.poll_s:
             surplus = set(lane.slots)

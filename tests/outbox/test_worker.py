@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 import pytest
 from flask import Flask
 
 from flask_outmail import Mail
-from flask_outmail.models import Attempt, Delivery, Lane, Slot, Worker
+from flask_outmail.models import Delivery, Lane, Slot, Worker
 from flask_outmail.outbox import store
 from flask_outmail.simulator import Simulator
-from flask_outmail.working import make_worker
 
 from ..conftest import MakeApp, engine_of, make_message, smtp_setup
-
-QUICK = {"OUTMAIL_RETRY_FIRST_SECONDS": 0.01, "OUTMAIL_WORKER_POLL_SECONDS": 0.02}
-
-
-def work(app: Flask, **how: Any) -> int:
-    """Runs a worker until nothing can leave (`once`) or everything is settled (`drain`)."""
-    worker, side = make_worker(engine_of(app))
-    try:
-        return worker.run(**(how or {"drain": True}))
-    finally:
-        side.close()
-
-
-def rows(app: Flask) -> list[Delivery]:
-    with engine_of(app).database.session() as session:
-        return list(session.query(Delivery).order_by(Delivery.id))
-
-
-def states(app: Flask) -> list[str]:
-    return [row.state for row in rows(app)]
-
-
-def attempts(app: Flask) -> list[tuple[str, str]]:
-    with engine_of(app).database.session() as session:
-        return [(row.state, row.code) for row in session.query(Attempt).order_by(Attempt.id)]
+from .conftest import QUICK, OutboxApp, attempts, commit, rows, states, work
 
 
 @pytest.fixture
-def queue_app(make_app: MakeApp, simulator: Simulator) -> tuple[Flask, Mail]:
-    return make_app(smtp_setup(simulator), db=True, OUTMAIL_DELIVERY="outbox", **QUICK)
+def queue_app(outbox_app: OutboxApp) -> tuple[Flask, Mail]:
+    return outbox_app()
 
 
 def test_what_send_queues_a_worker_hands_over(queue_app: tuple[Flask, Mail], simulator: Simulator) -> None:
@@ -76,15 +50,9 @@ def test_messages_leave_in_the_order_of_priority_and_then_of_time(make_app: Make
     app, mail = make_app(smtp_setup(simulator), db=True, **QUICK)
     for subject, priority in (("a", 0), ("b", 0), ("urgent", 5), ("bulk", -5), ("c", 0)):
         mail.enqueue(make_message(subject=subject), priority=priority)
-    app.extensions["sqlalchemy"].session.commit()
-    work_one_at_a_time(app)
+    commit(app)
+    work(app, drain=True, concurrency=1)
     assert [one.subject for one in simulator.delivered] == ["urgent", "a", "b", "c", "bulk"]
-
-
-def work_one_at_a_time(app: Flask) -> None:
-    worker, side = make_worker(engine_of(app), concurrency=1)
-    worker.run(drain=True)
-    side.close()
 
 
 def test_a_busy_server_is_tried_again_and_every_attempt_is_on_record(
@@ -169,7 +137,7 @@ def test_the_application_without_a_verified_setup_holds_what_is_queued(make_app:
 def test_a_message_that_may_not_leave_any_more_fails(make_app: MakeApp, simulator: Simulator) -> None:
     app, mail = make_app(smtp_setup(simulator), db=True, **QUICK)
     mail.enqueue(make_message(), not_after=datetime.now(timezone.utc) - timedelta(seconds=1))
-    app.extensions["sqlalchemy"].session.commit()
+    commit(app)
     work(app)
     [row] = rows(app)
     assert (row.state, row.code) == ("failed", "expired")
