@@ -43,14 +43,15 @@ def configuration() -> str:
             " `previous_certificate_password`. `expires_on` (a date like `2027-04-15`) is shown by the setup test.",
             "",
             "It may be one string instead, for environments that configure by one variable. Characters other than"
-            " letters, digits and `-._~` are percent-encoded; `from`, `from_name`, `alerts`, `cloud`, `certificate` and"
-            " `certificate_password` may follow as a query:",
+            " letters, digits and `-._~` are percent-encoded; `from`, `from_name`, `alerts`, `cloud`, `certificate`,"
+            " `certificate_password`, `provider`, `token_file`, `token_function` and `expires_on` may follow as a query:",
             "",
             "```text",
             "smtp+starttls://USER:PASSWORD@HOST:587?from=shop@example.com",
             "smtps://USER:PASSWORD@HOST?from=shop@example.com",
             "smtp://HOST:25?from=shop@example.com",
             "graph://CLIENT_ID:SECRET@TENANT/noreply@example.com",
+            "graph://CLIENT_ID@TENANT/noreply@example.com?provider=microsoft_federated",
             "microsoft365+smtp://CLIENT_ID:SECRET@TENANT/noreply@example.com",
             "```",
             "",

@@ -7,8 +7,8 @@
     microsoft365+smtp://CLIENT_ID:SECRET@TENANT/MAILBOX
 
 Whatever is not a letter, digit or one of `-._~` is percent-encoded (RFC 3986 2.1). Further values follow as a query:
-`from`, `from_name`, `alerts`, and for the Microsoft services `cloud`, `certificate` (a path, in place of the secret)
-and `certificate_password`.
+`from`, `from_name`, `alerts`, and for the Microsoft services `cloud`, `certificate` (a path, in place of the secret),
+`certificate_password`, `provider`, `token_file`, `token_function` and `expires_on`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _SMTP = {"smtp": "none", "smtp+starttls": "starttls", "smtps": "tls"}
 _MICROSOFT = {"graph": "microsoft365_graph", "microsoft365+smtp": "microsoft365_smtp"}
 #: Names in the query, and what a setup calls them.
 _QUERY = {"from": "from_address", "from_name": "from_name", "alerts": "failure_alerts_to"}
-_MICROSOFT_QUERY = {**_QUERY, **{name: name for name in ("cloud", "certificate", "certificate_password")}}
+_CREDENTIAL = ("cloud", "certificate", "certificate_password", "provider", "token_file", "token_function", "expires_on")
+_MICROSOFT_QUERY = {**_QUERY, **{name: name for name in _CREDENTIAL}}
 
 
 def setup_of(dsn: str, key: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flask_outmail.errors import ConfigurationError
-from flask_outmail.settings import setup_from_mapping
+from flask_outmail.settings import FEDERATED, MANAGED_IDENTITY, setup_from_mapping
 
 
 def test_an_smtp_server_with_starttls() -> None:
@@ -54,3 +54,12 @@ def test_a_string_that_is_none_names_the_key_and_shows_nothing_of_itself(dsn: st
     with pytest.raises(ConfigurationError, match=r"^KEY") as caught:
         setup_from_mapping(dsn, "KEY")
     assert "hid" not in str(caught.value)
+
+
+def test_a_credential_without_a_secret_fits_into_the_string() -> None:
+    found = setup_from_mapping(
+        "graph://11111111-2222-3333-4444-555555555555@contoso.com/a@contoso.com?token_file=/t", "K"
+    )
+    assert found.credential and (found.credential.provider, found.credential.token_file) == (FEDERATED, "/t")
+    found = setup_from_mapping("graph://contoso.com/a@contoso.com?provider=microsoft_managed_identity", "K")
+    assert found.credential and found.credential.provider == MANAGED_IDENTITY
