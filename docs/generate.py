@@ -44,7 +44,8 @@ def configuration() -> str:
             "",
             "It may be one string instead, for environments that configure by one variable. Characters other than"
             " letters, digits and `-._~` are percent-encoded; `from`, `from_name`, `alerts`, `cloud`, `certificate`,"
-            " `certificate_password`, `provider`, `token_file`, `token_function` and `expires_on` may follow as a query:",
+            " `certificate_password`, `provider`, `token_file`, `token_function` and `expires_on` may follow as a"
+            " query:",
             "",
             "```text",
             "smtp+starttls://USER:PASSWORD@HOST:587?from=shop@example.com",
