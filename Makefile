@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types fix docs bench clean
+.PHONY: help run test chaos check lint types fix docs bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ bench: $(READY) ## Compare the speed with other libraries, measured in the same 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	-@command -v npm >/dev/null && npm install --silent --no-audit --no-fund --prefix .bench nodemailer
 	$(BIN)/python -m bench
+
+chaos: $(READY) ## Kill workers, servers and networks while mail leaves (takes long; see tests/chaos)
+	$(BIN)/python -m tests.chaos
 
 clean: ## Remove the environment and everything built
 	rm -rf $(VENV) .bench build dist docs/_build instance *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -88,7 +88,7 @@ class Engine:
         )
         self._vault: Vault | None = None
         self.connections = Connections(app, settings, self.database, self.environment, lambda: self.vault)
-        self.queueing = Queueing(app, settings, self.database, lambda: self.vault)
+        self.queueing = Queueing(app, settings, self.database, lambda: self.vault, lambda: self.wake())
         self.alerting = Alerting(
             app.name, self.database, settings, self.current, on_alert, lambda: bool(mail_state.suppress)
         )

@@ -40,15 +40,24 @@ LINES_KEPT = 1000
 #: How long nothing is logged after the tables were found missing, in seconds.
 SILENCE_S = 60.0
 _HOOKED = "outmail_moves_spool"
+_QUEUED = "outmail_queued"
 
 
 class Queueing:
     """Puts things into the outbox of one application. Safe to use from several threads."""
 
-    def __init__(self, app: Flask, settings: Settings, database: Database, vault: Callable[[], Vault]) -> None:
+    def __init__(
+        self,
+        app: Flask,
+        settings: Settings,
+        database: Database,
+        vault: Callable[[], Vault],
+        wake: Callable[[], None],
+    ) -> None:
         folder = settings.spool_dir or Path(app.instance_path) / "outmail-spool"
         self.spool = Spool(Path(folder), vault)
         self._database = database
+        self._wake = wake
         self._lines: deque[tuple[Draft, Verdict | None]] = deque(maxlen=LINES_KEPT)
         #: Messages for a database in memory, while the application is in the middle of its one transaction.
         self._held_back: deque[Draft] = deque()
@@ -103,7 +112,10 @@ class Queueing:
         """
         own: Session = session if session is not None else self._database.db.session()
         with self._database.faults():
-            return store.add(own, draft)
+            queued = store.add(own, draft)
+        own.info[_QUEUED] = True
+        self._follow(own)
+        return queued
 
     def soon(self, work: Callable[[], None]) -> None:
         """Does `work`, which writes, now; or after the application's transaction, when SQLite would make it wait."""
@@ -193,6 +205,8 @@ class Queueing:
                     self.move()
                 except OutmailError as exc:
                     logger.warning("the spool cannot be moved yet", extra={"code": exc.code})
+                if session.info.pop(_QUEUED, False):
+                    self._wake()
 
         # Not after_commit: this one comes after a rollback and after `close` too, when the lock is given back.
         event.listen(own, "after_transaction_end", over)

@@ -149,6 +149,7 @@ KEYS: tuple[Key, ...] = (
     Key("OUTMAIL_RELEASE_PER_MINUTE", "int", 600, "How fast held messages follow once a setup has passed its test."),
     Key("OUTMAIL_WORKER_POLL_SECONDS", "float", 1.0, "How often an idle worker looks for messages."),
     Key("OUTMAIL_WORKER_LEASE_SECONDS", "float", 30.0, "A worker whose heart has not beaten for so long is dead."),
+    Key("OUTMAIL_CELERY_SWEEP_SECONDS", "float", 30.0, "How often Celery beat has the outbox looked through."),
     Key(
         "OUTMAIL_WORKER_IN_DEBUG",
         "bool",
@@ -341,6 +342,7 @@ class Settings:
     release_per_minute: int = 600
     worker_poll_s: float = 1.0
     worker_lease_s: float = 30.0
+    celery_sweep_s: float = 30.0
     worker_in_debug: bool = True
     setup: SetupValues | None = None
     setup_key: str = ""
@@ -432,6 +434,7 @@ class Settings:
             release_per_minute=_count(config, "OUTMAIL_RELEASE_PER_MINUTE"),
             worker_poll_s=_positive(config, "OUTMAIL_WORKER_POLL_SECONDS"),
             worker_lease_s=_positive(config, "OUTMAIL_WORKER_LEASE_SECONDS"),
+            celery_sweep_s=_positive(config, "OUTMAIL_CELERY_SWEEP_SECONDS"),
             worker_in_debug=_flag(config, "OUTMAIL_WORKER_IN_DEBUG"),
             setup=setup_from_mapping(setup, "OUTMAIL_SETUP") if setup is not None else None,
             setup_key="OUTMAIL_SETUP" if setup is not None else "",

@@ -19,6 +19,7 @@ from .envelope import Receipt
 from .errors import OutmailError
 from .outbox.claims import Begun
 from .outbox.retry import Policy
+from .outbox.roster import Watch
 from .outbox.states import ACCEPTED, FINAL
 from .outbox.worker import Worker, WorkerSettings
 from .settings import Settings
@@ -128,8 +129,11 @@ class ApplicationSide:
             logger.error("what happened could not be told", extra={"error": type(exc).__name__})
 
 
-def make_worker(engine: Engine, *, concurrency: int = 0) -> tuple[Worker, ApplicationSide]:
-    """A worker for an application; `concurrency` limits it further than its connections do."""
+def make_worker(engine: Engine, *, concurrency: int = 0, watch: Watch | None = None) -> tuple[Worker, ApplicationSide]:
+    """A worker for an application; `concurrency` limits it further than its connections do.
+
+    `watch` is what earlier workers of this process have seen of the others, for those that live shortly.
+    """
     settings = engine.settings
     side = ApplicationSide(engine)
     try:
@@ -145,7 +149,7 @@ def make_worker(engine: Engine, *, concurrency: int = 0) -> tuple[Worker, Applic
         concurrency=concurrency,
         version=ours,
     )
-    return Worker(side, worker_settings, engine.queueing.spool), side
+    return Worker(side, worker_settings, engine.queueing.spool, watch=watch), side
 
 
 def run_worker(engine: Engine, *, once: bool = False, drain: bool = False, concurrency: int = 0) -> int:

@@ -122,6 +122,7 @@ class Worker:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = utc_now,
         spread: Callable[[], float] = random.random,
+        watch: roster.Watch | None = None,
     ) -> None:
         self._around = surroundings
         self._settings = settings
@@ -135,7 +136,7 @@ class Worker:
         self._inbox: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._hands = Hands(surroundings.vault, self._inbox.put)
         self._lanes: dict[str, _Lane] = {}
-        self._watch = roster.Watch(settings.lease_s)
+        self._watch = watch or roster.Watch(settings.lease_s)
         #: Every message that was given to a thread and whose outcome is not committed yet.
         self._out: dict[int, Job] = {}
         self._unwritten: list[Outcome] = []
