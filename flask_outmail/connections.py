@@ -59,8 +59,8 @@ class Connections:
         self.environment = environment
         self._vault = vault
         self._forget()
-        if settings.setup is not None:
-            self._check_configured(settings.setup, settings.setup_key)
+        for values, key in settings.configured.values():
+            self._check_configured(values, key)
 
     def _forget(self) -> None:
         self._process_id = os.getpid()
@@ -135,7 +135,7 @@ class Connections:
 
         No trouble with it is the primary's trouble.
         """
-        if not self.database:
+        if not self.database and BACKUP not in self.settings.configured:
             return None
         try:
             backup = self.current(BACKUP)
@@ -145,9 +145,9 @@ class Connections:
 
     def _look(self, connection: str) -> _Found:
         settings = self.settings
-        if connection == PRIMARY and settings.setup is not None:
-            setup, key = settings.setup, settings.setup_key
-            return _Found(key, lambda: self._configured(setup, key))
+        if connection in settings.configured:
+            setup, key = settings.configured[connection]
+            return _Found(key, lambda: self._configured(setup, key, connection))
         if self.database:
             try:
                 with self.database.session() as session:
@@ -178,11 +178,11 @@ class Connections:
             self._warned_tables = True
             logger.warning("the tables are missing (run `flask outmail init-db`); MAIL_… configuration is used")
 
-    def _configured(self, values: SetupValues, key: str) -> Current:
+    def _configured(self, values: SetupValues, key: str, connection: str = PRIMARY) -> Current:
         """A setup from configuration counts as verified: whoever can write the configuration has decided."""
         service = services.service(values.service)
         values = service.complete(values, self.environment)
-        return Current(PRIMARY, values, services.transport_of(values, self.environment), True, key)
+        return Current(connection, values, services.transport_of(values, self.environment), True, key)
 
     def _saved(self, row: Setup, connection: str) -> Current:
         values = setups.values_of(row, self._vault())
@@ -197,10 +197,11 @@ class Connections:
 
     def names(self) -> list[str]:
         """All connections there are, `primary` first. Reads the database."""
+        configured = self.settings.configured
         if not self.database or self.database.tables_missing():
-            return [PRIMARY]
+            return list(dict.fromkeys([PRIMARY, *configured]))
         with self.database.session() as session:
-            return list(dict.fromkeys([PRIMARY, *setups.connections(session)]))
+            return list(dict.fromkeys([PRIMARY, *configured, *setups.connections(session)]))
 
 
 def _with_backup(current: Current, backup: Current | None, board: Board) -> Current:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import groupby
 from typing import Any, NoReturn
 from uuid import uuid4
 
@@ -47,6 +48,7 @@ from .outbox.store import Draft, Queued
 from .outbox.verdicts import Verdict
 from .previews import Previews
 from .queueing import Queueing
+from .routing import Chooser, Routing
 from .services import Environment
 from .settings import PRIMARY, Settings
 from .signals import email_dispatched, message_accepted, message_failed, message_held, message_queued, notify
@@ -74,6 +76,7 @@ class Engine:
         db: Any,
         access: Access,
         on_alert: Sequence[OnAlert] = (),
+        choosers: Sequence[Chooser] = (),
     ) -> None:
         self.app = app
         self.settings = settings
@@ -82,6 +85,7 @@ class Engine:
         self.access = access
         self.suppressed = MemoryTransport()
         self.previews = Previews()
+        self.routing = Routing(choosers, settings.routes)
         self.database = Database(app, db)
         self.environment = replace(
             Environment.of(settings), token_store=StoredTokens(self.database, lambda: self.vault)
@@ -125,7 +129,7 @@ class Engine:
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
-    def deliver(self, message: Message, *, via: str = PRIMARY, envelope_from: str = "") -> Receipt:
+    def deliver(self, message: Message, *, via: str = "", envelope_from: str = "") -> Receipt:
         """Hands one message over, queues it (as OUTMAIL_DELIVERY says), or holds it.
 
         Raises:
@@ -136,6 +140,7 @@ class Engine:
             message.date = time.time()
         if self.mail_state.suppress:
             return self._suppress(message, envelope_from)
+        via = via or self.routing.of(message)
         if self.settings.delivery == "outbox":
             return self._queue(message, via, envelope_from)
         current = self._verified(message, via, envelope_from)
@@ -153,12 +158,15 @@ class Engine:
         self._handed_over(message, receipt, current)
         return receipt
 
-    def deliver_many(self, messages: Iterable[Message], *, via: str = PRIMARY) -> Iterator[Receipt]:
+    def deliver_many(self, messages: Iterable[Message], *, via: str = "") -> Iterator[Receipt]:
         """Hands messages over; yields one receipt for each, in order. One that fails does not stop the rest.
 
         A receipt that is false carries `error`.
         """
-        rest = iter(messages)
+        for name, group in groupby(messages, key=lambda message: via or self.routing.of(message)):
+            yield from self._deliver_group(group, name)
+
+    def _deliver_group(self, rest: Iterator[Message], via: str) -> Iterator[Receipt]:
         for first in rest:
             now = None if self.mail_state.suppress or self.settings.delivery == "outbox" else self.current(via)
             if now is None or not now.verified:
@@ -274,7 +282,7 @@ class Engine:
         return untouched and self.mail_state.default_sender == self._configured_default
 
     def _suppress(self, message: Message, envelope_from: str) -> Receipt:
-        if not message.sender and self.settings.setup is not None:
+        if not message.sender and PRIMARY in self.settings.configured:
             configured = self.connections.current()
             message.sent_by(configured.sender if configured is not None else "")
         envelope = Envelope.for_message(
@@ -347,6 +355,7 @@ class Engine:
             raise ValueError("a priority is a number from -1000000 to 1000000")
         if message.date is None:
             message.date = time.time()
+        via = via or self.routing.of(message)
         facts: dict[str, Any] = {"origin": "enqueue", "key": key, "turn": -priority, "not_after_at": not_after}
         now = utc_now()
         if self.mail_state.suppress:

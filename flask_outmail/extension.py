@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .diagnosis.steps import Step
     from .engine import Engine
     from .outbox.store import Queued
+    from .routing import Chooser
 
 logger = logging.getLogger(__name__)
 Sendable = MessageValue | Mailable
@@ -39,14 +40,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Sending:
     """The sending verbs, shared by `Mail` and by `app.extensions["mail"]`. All act for the current application."""
 
-    def send(self, message: Sendable | None = None, /, *, via: str = PRIMARY, **fields: Any) -> Receipt:
+    def send(self, message: Sendable | None = None, /, *, via: str = "", **fields: Any) -> Receipt:
         """Hands one message over and returns the server's answer. Touches the network.
 
         Give a `Message`, or the fields of one: `mail.send(subject="Hi", recipients=["ann@example.com"], body="…")`.
         `template="welcome", context={…}` makes it from templates (`message_from_template`); a `Mailable` makes its
         own, with `fields` added.
-        `via` names the connection. The receipt is an accepted one, in whose `refused` some recipients may stand; with
-        `OUTMAIL_DELIVERY = "outbox"` it is a queued one, and a worker does the rest.
+        `via` names the connection; without it `choose_connection` and `OUTMAIL_ROUTES` do. The receipt is an accepted
+        one, in whose `refused` some recipients may stand; with `OUTMAIL_DELIVERY = "outbox"` it is a queued one, and
+        a worker does the rest.
 
         Raises:
             InvalidMessage: the message cannot be sent by anybody; nothing left. (`BadHeaderError`,
@@ -61,7 +63,7 @@ class Sending:
         message = message if message is not None else fields.pop("message", None)
         return engine_of_current_app().deliver(_message(message, fields), via=via)
 
-    async def asend(self, message: Sendable | None = None, /, *, via: str = PRIMARY, **fields: Any) -> Receipt:
+    async def asend(self, message: Sendable | None = None, /, *, via: str = "", **fields: Any) -> Receipt:
         """`send` for async views: the event loop goes on while a thread hands the message over.
 
         The message is made before the thread starts, so templates see the request. Raises as `send`.
@@ -83,7 +85,7 @@ class Sending:
         """`send(Message(…))`, as in Flask-Mail."""
         return self.send(Message(*args, **kwargs))
 
-    def send_many(self, messages: Iterable[MessageValue], *, via: str = PRIMARY) -> list[Receipt]:
+    def send_many(self, messages: Iterable[MessageValue], *, via: str = "") -> list[Receipt]:
         """Hands several messages over; one receipt for each, in order.
 
         Never raises for a message: one that was not accepted has a receipt that is false and carries `error`.
@@ -99,7 +101,7 @@ class Sending:
         *,
         not_after: datetime | None = None,
         priority: int = 0,
-        via: str = PRIMARY,
+        via: str = "",
         session: Any = None,
         **fields: Any,
     ) -> Queued:
@@ -195,6 +197,7 @@ class Mail(Sending):
         self._access = Access()
         self._previews = Previews()
         self._on_alert: list[OnAlert] = []
+        self._choosers: list[Chooser] = []
         self.state: State | None = self.init_app(app, db) if app is not None else None
 
     def init_app(self, app: Flask, db: Any = None) -> State:
@@ -219,7 +222,7 @@ class Mail(Sending):
         settings = Settings.from_config(app.config)
         state = self.init_mail(app.config, app.debug, app.testing)
         db = db if db is not None else app.extensions.get("sqlalchemy")
-        engine = Engine(app, settings, state, db, self._access, self._on_alert)
+        engine = Engine(app, settings, state, db, self._access, self._on_alert, self._choosers)
         engine.previews = self._previews
         if engine.database:
             models.attach(engine.database.db.metadata)
@@ -255,6 +258,15 @@ class Mail(Sending):
         request, the worker or the command. May be used for several functions.
         """
         self._on_alert.append(function)
+        return function
+
+    def choose_connection(self, function: F) -> F:
+        """Decorator: the function is given each message that names no connection, and returns a connection's name.
+
+        None leaves it to the rules of `OUTMAIL_ROUTES`, and then to `primary`. What it raises, `send` raises: one
+        tenant's mail must not leave over another's connection.
+        """
+        self._choosers.append(function)
         return function
 
     def diagnose(self, via: str = PRIMARY, *, test_message_to: str = "") -> Iterator[Step]:

@@ -123,6 +123,7 @@ class Message:
     - `auto_submitted`: "auto-generated" or "auto-replied", so that no robot answers (RFC 3834).
     - `entity`: a finished MIME entity (bytes: Content- headers, empty line, body) in place of body, alternatives and
       attachments, such as one signed with S/MIME; it is not changed by one byte.
+    - `tag`: a word of the application's own, for the rules that choose a connection. It does not leave.
 
     Nothing is checked here; `check` is called before anything is sent.
     """
@@ -155,6 +156,7 @@ class Message:
         unsubscribe_post: bool = False,
         auto_submitted: str | None = None,
         entity: bytes | None = None,
+        tag: str = "",
     ) -> None:
         default = None if sender else self._default_sender()
         sender = sender or default
@@ -195,6 +197,7 @@ class Message:
         self.unsubscribe_post = unsubscribe_post
         self.auto_submitted = auto_submitted
         self.entity = entity
+        self.tag = tag
 
     def _default_sender(self) -> AddressLike | None:
         """Who it is from when nobody says."""

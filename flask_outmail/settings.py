@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: The connection that is there always, and the one meant where none is named.
 PRIMARY = "primary"
+#: What a connection may be called.
+CONNECTION_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 Tls = Literal["starttls", "tls", "none"]
 TLS_CHOICES: tuple[Tls, ...] = ("starttls", "tls", "none")
@@ -49,6 +51,8 @@ KEYS: tuple[Key, ...] = (
         None,
         "A whole setup in configuration; wins over a saved one and locks the page.",
     ),
+    Key("OUTMAIL_CONNECTIONS", "dict", {}, "Further setups in configuration, by connection, each as OUTMAIL_SETUP."),
+    Key("OUTMAIL_ROUTES", "list", None, "Which connection carries what: `from` or `tag`, and `via`; the first counts."),
     Key("OUTMAIL_CLOUDS", "dict", {}, "Further Microsoft 365 clouds, by name; see the reference of clouds."),
     Key("OUTMAIL_ENCRYPTION_KEYS", "list", None, "Fernet keys for stored secrets, newest first."),
     Key("OUTMAIL_CA_FILE", "path", None, "PEM file of further certificate authorities to trust."),
@@ -287,6 +291,19 @@ class DkimKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """One rule: messages from this address (or domain, as "@example.com") or with this tag go over `via`."""
+
+    via: str
+    sender: str = ""
+    tag: str = ""
+
+    def fits(self, sender: str, tag: str) -> bool:
+        domain = "@" + sender.rpartition("@")[2]
+        return (not self.sender or self.sender in (sender, domain)) and (not self.tag or self.tag == tag)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The application's configuration, read once and checked."""
 
@@ -344,8 +361,9 @@ class Settings:
     worker_lease_s: float = 30.0
     celery_sweep_s: float = 30.0
     worker_in_debug: bool = True
-    setup: SetupValues | None = None
-    setup_key: str = ""
+    #: The setups that configuration fixes, by connection, each with the key it comes from.
+    configured: Mapping[str, tuple[SetupValues, str]] = field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
     fallback: SetupValues | None = None
 
     @classmethod
@@ -381,7 +399,6 @@ class Settings:
             raise ConfigurationError(f"OUTMAIL_CA_FILE: there is no file {ca_file}", code="config_invalid")
         if ca_file:
             _check_authorities(ca_file)
-        setup = config.get("OUTMAIL_SETUP")
         return cls(
             url_prefix=prefix,
             encryption_keys=_keys(config.get("OUTMAIL_ENCRYPTION_KEYS")),
@@ -436,8 +453,8 @@ class Settings:
             worker_lease_s=_positive(config, "OUTMAIL_WORKER_LEASE_SECONDS"),
             celery_sweep_s=_positive(config, "OUTMAIL_CELERY_SWEEP_SECONDS"),
             worker_in_debug=_flag(config, "OUTMAIL_WORKER_IN_DEBUG"),
-            setup=setup_from_mapping(setup, "OUTMAIL_SETUP") if setup is not None else None,
-            setup_key="OUTMAIL_SETUP" if setup is not None else "",
+            configured=_configured(config),
+            routes=_routes(config),
             fallback=_flask_mail_setup(config),
         )
 
@@ -627,6 +644,41 @@ def flask_mail_values(config: Mapping[str, Any]) -> SetupValues:
 def _text(config: Mapping[str, Any], key: str) -> str:
     value = config.get(key)
     return str(DEFAULTS[key] if value is None else value)
+
+
+def _configured(config: Mapping[str, Any]) -> dict[str, tuple[SetupValues, str]]:
+    found: dict[str, tuple[SetupValues, str]] = {}
+    setup, others = config.get("OUTMAIL_SETUP"), config.get("OUTMAIL_CONNECTIONS") or {}
+    if setup is not None:
+        found[PRIMARY] = setup_from_mapping(setup, "OUTMAIL_SETUP"), "OUTMAIL_SETUP"
+    if not isinstance(others, Mapping):
+        raise ConfigurationError("OUTMAIL_CONNECTIONS must be a dict", code="config_invalid")
+    for name, values in others.items():
+        key = f"OUTMAIL_CONNECTIONS[{str(name)[:64]!r}]"
+        if not CONNECTION_NAME.fullmatch(str(name)) or name == PRIMARY:
+            raise ConfigurationError(f"{key}: a name is lower-case letters, digits, - and _; primary is OUTMAIL_SETUP",
+                                     code="config_invalid")  # fmt: skip
+        found[str(name)] = setup_from_mapping(values, key), key
+    return found
+
+
+def _routes(config: Mapping[str, Any]) -> tuple[Route, ...]:
+    key = "OUTMAIL_ROUTES"
+    value = config.get(key) or ()
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ConfigurationError(f"{key} must be a list", code="config_invalid")
+    found = []
+    for number, rule in enumerate(value, 1):
+        where = f"{key}, rule {number}"
+        if not isinstance(rule, Mapping) or set(rule) - {"via", "from", "tag"} or not ({"from", "tag"} & set(rule)):
+            raise ConfigurationError(f"{where}: give `via`, and `from` or `tag`", code="config_invalid")
+        if not CONNECTION_NAME.fullmatch(str(rule.get("via", ""))):
+            raise ConfigurationError(f"{where}: `via` must name a connection", code="config_invalid")
+        sender = str(rule.get("from", "")).lower()
+        if "from" in rule:
+            _check_address(f"x{sender}" if sender.startswith("@") else sender, where)
+        found.append(Route(str(rule["via"]), sender, str(rule.get("tag", ""))))
+    return tuple(found)
 
 
 def _redirect_to(config: Mapping[str, Any]) -> tuple[str, ...]:

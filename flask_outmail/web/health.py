@@ -161,7 +161,7 @@ def health(engine: Engine) -> Health:
     Raises:
         OutmailError: the database does not answer, or lacks the tables.
     """
-    if not engine.database and engine.settings.setup is None and engine.settings.fallback is None:
+    if not engine.database and not engine.settings.configured and engine.settings.fallback is None:
         # Without either there is nothing a page could say; the remedy names the database.
         raise ConfigurationError(
             "this needs a database: give Mail the application's Flask-SQLAlchemy object", code="database_missing"

@@ -110,7 +110,7 @@ def _app_name() -> str:
 
 def _know(connection: str) -> Known:
     found = engine()
-    if found.settings.setup is not None and connection == PRIMARY and not found.database:
+    if connection in found.settings.configured and not found.database:
         return known_of(found, None, connection)
     with found.database.session() as database:
         return known_of(found, database, connection)

@@ -15,10 +15,9 @@ from ..engine import Engine
 from ..errors import ConfigurationError, OutmailError, SecretUnreadable
 from ..models import PRIMARY, AuthObject, Proof, Setup
 from ..services import MailService
-from ..settings import TLS_CHOICES, Credential, SetupValues, Tls
+from ..settings import CONNECTION_NAME, TLS_CHOICES, Credential, SetupValues, Tls
 from .forms import SetupForm, number
 
-_CONNECTION = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 # What a browser sends back need not be what it was given, and some databases refuse to look for just any text.
 _PROOF = re.compile(r"[0-9a-f]{32}")
 _HOST_AND_PORT = re.compile(r"(?P<host>[^:\s]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
@@ -29,7 +28,7 @@ _TEXTS = ("username", "from_address", "from_name", "failure_alerts_to")
 def wanted_connection() -> str:
     """The connection that the address names; 404 when it cannot be a name."""
     name = request.args.get("connection") or PRIMARY
-    if not _CONNECTION.fullmatch(name):
+    if not CONNECTION_NAME.fullmatch(name):
         abort(404)
     return name
 
@@ -55,7 +54,7 @@ class Known:
     @property
     def locked_by(self) -> str:
         """The key that fixes every field; "" when the page may be edited."""
-        return self.configured_by if self.configured_by == "OUTMAIL_SETUP" else ""
+        return self.configured_by if self.configured_by.startswith("OUTMAIL_") else ""
 
     @property
     def in_use_first(self) -> str:
@@ -80,15 +79,15 @@ def known_of(engine: Engine, session: Session | None, connection: str) -> Known:
     if session is not None:
         known.newest, known.active = setups.latest(session, connection), setups.active(session, connection)
         known.objects = auth_objects.by_expiry(session)
-        names = {PRIMARY, connection, *setups.connections(session)}
+        names = {PRIMARY, connection, *engine.settings.configured, *setups.connections(session)}
         known.connections = sorted(names, key=lambda name: (name != PRIMARY, name))
         if known.newest is not None:
             try:
                 known.stored = setups.values_of(known.newest, engine.vault)
             except SecretUnreadable as exc:
                 known.unreadable = exc
-    if connection == PRIMARY and engine.settings.setup is not None:
-        known.configured_by, known.stored = engine.settings.setup_key, engine.settings.setup
+    if connection in engine.settings.configured:
+        known.stored, known.configured_by = engine.settings.configured[connection]
         known.unreadable = None
     elif connection == PRIMARY and known.active is None and engine.settings.fallback is not None:
         known.configured_by = "MAIL_SERVER"

@@ -35,11 +35,24 @@ ROWS: dict[int, tuple[str, ...]] = {
         "proving",
         "templating",
         "mailables",
+        "routing",
         "drop_in",
         "previews",
         "extension",
     ),
-    5: ("web", "cli", "celery", "cli_alerts", "testing", "testing_outbox", "testing_contract", "mailman", "migrate"),
+    5: (
+        "web",
+        "cli",
+        "celery",
+        "cli_alerts",
+        "testing",
+        "testing_outbox",
+        "testing_contract",
+        "mailman",
+        "migrate",
+        "metrics",
+        "tracing",
+    ),
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names}
 # init_app hands the application its pages and commands: the one place where the top reaches for what stands on it.

@@ -1,0 +1,92 @@
+"""Metrics and spans: what is counted, and that nothing private or unbounded is among it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+from prometheus_client import CollectorRegistry, generate_latest
+
+from flask_outmail import OutmailError, metrics, tracing
+from flask_outmail.simulator import Fault, Simulator
+
+from ..conftest import MakeApp, graph_setup, make_message
+
+
+def outcomes(mail: Any, simulator: Simulator) -> None:
+    """One message of each kind."""
+    mail.send(make_message())
+    for fault in (
+        Fault(endpoint="sendMail", status=403, code="ErrorAccessDenied"),
+        Fault(endpoint="sendMail", status=504, code="GatewayTimeout"),
+        Fault(endpoint="sendMail", status=400, code="ErrorInvalidRecipients"),
+    ):
+        simulator.faults.add(fault)
+        with pytest.raises(OutmailError):
+            mail.send(make_message(subject="A private subject"))
+
+
+def test_messages_are_counted_by_connection_and_outcome(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(graph_setup(simulator), db=True)
+    registry = CollectorRegistry()
+    metrics.register(app, registry)
+    outcomes(mail, simulator)
+    text = generate_latest(registry).decode()
+    for outcome in ("accepted", "failed", "unknown", "refused"):
+        assert f'outmail_messages_total{{connection="primary",outcome="{outcome}"}} 1.0' in text
+    assert 'outmail_handover_seconds_count{connection="primary",transport="microsoft365_graph"} 1.0' in text
+    assert 'outmail_deliveries{state="accepted"} 1.0' in text
+    assert "customers.example" not in text and "private" not in text
+
+
+def test_the_queue_is_read_when_it_is_scraped(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(graph_setup(simulator), db=True, OUTMAIL_DELIVERY="outbox")
+    registry = CollectorRegistry()
+    metrics.register(app, registry)
+    mail.send(make_message())
+    before = generate_latest(registry).decode()
+    assert 'outmail_deliveries{state="queued"} 1.0' in before
+    assert 'outmail_messages_total{connection="primary",outcome="queued"} 1.0' in before
+    assert app.test_cli_runner().invoke(args=["outmail", "worker", "--drain"]).exit_code == 0
+    after = generate_latest(registry).decode()
+    assert 'outmail_deliveries{state="accepted"} 1.0' in after
+    assert "outmail_oldest_waiting_seconds 0.0" in after
+    assert 'outmail_messages_total{connection="primary",outcome="accepted"} 1.0' in after
+
+
+def test_a_database_that_does_not_answer_leaves_its_series_out(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(graph_setup(simulator))
+    registry = CollectorRegistry()
+    metrics.register(app, registry)
+    mail.send(make_message())
+    assert "outmail_deliveries" not in generate_latest(registry).decode()
+
+
+def test_one_application_is_not_counted_as_another(make_app: MakeApp, simulator: Simulator) -> None:
+    first, _ = make_app(graph_setup(simulator))
+    registry = CollectorRegistry()
+    metrics.register(first, registry)
+    _, other = make_app(graph_setup(simulator))
+    other.send(make_message())
+    assert "outcome=" not in generate_latest(registry).decode()
+
+
+def test_each_message_is_a_span_below_that_of_the_request(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(graph_setup(simulator))
+    provider, memory = TracerProvider(), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    tracing.register(app, provider)
+    with provider.get_tracer("test").start_as_current_span("request") as request:
+        outcomes(mail, simulator)
+    spans = [span for span in memory.get_finished_spans() if span.name == "outmail send"]
+    assert [span.attributes["outmail.outcome"] for span in spans] == ["accepted", "failed", "failed", "failed"]
+    assert all(span.parent.span_id == request.get_span_context().span_id for span in spans)
+    assert spans[0].end_time > spans[0].start_time and spans[0].attributes["outmail.request_id"]
+    assert spans[1].status.status_code is StatusCode.ERROR
+    assert spans[1].attributes["outmail.code"] == "ErrorAccessDenied"
+    assert "private" not in str([dict(span.attributes) for span in spans])
+    provider.shutdown()
