@@ -210,7 +210,7 @@ class GraphCalls:
                 stream=True,
             )
         except (RequestException, HTTPError) as exc:
-            session.close()
+            connections.drop(session)
             error = network.unavailable(exc, *_host_and_port(url), transport=self.transport)
             if not token:
                 # What a library says of a failed request quotes its address, and this one is a secret.
@@ -234,6 +234,7 @@ class Connections:
         self._clock = clock
         self._lock = threading.Lock()
         self._idle: list[tuple[requests.Session, float]] = []
+        self._taken: set[requests.Session] = set()
         self._process = os.getpid()
 
     def take(self) -> requests.Session:
@@ -243,20 +244,34 @@ class Connections:
             oldest_at = self._clock() - MAX_IDLE_S
             stale = [session for session, used_at in self._idle if used_at < oldest_at]
             self._idle = [one for one in self._idle if one[1] >= oldest_at]
-            found = self._idle.pop()[0] if self._idle else None
-        for session in stale:
-            session.close()
-        return found or network.http_session(self._ca_file)
+            session = self._idle.pop()[0] if self._idle else network.http_session(self._ca_file)
+            self._taken.add(session)
+        for one in stale:
+            one.close()
+        return session
 
     def give(self, session: requests.Session) -> None:
-        """For a session whose last answer was read; after a fault it is closed instead."""
+        """For a session whose last answer was read."""
         with self._lock:
-            self._idle.append((session, self._clock()))
+            is_wanted = session in self._taken
+            self._taken.discard(session)
+            if is_wanted:
+                self._idle.append((session, self._clock()))
+        if not is_wanted:
+            session.close()
+
+    def drop(self, session: requests.Session) -> None:
+        """For a session that met a fault."""
+        with self._lock:
+            self._taken.discard(session)
+        session.close()
 
     def close(self) -> None:
+        """Closes what is idle now, and what is in use when it is given back."""
         self._notice_fork()
         with self._lock:
             idle, self._idle = self._idle, []
+            self._taken.clear()
         for session, _ in idle:
             session.close()
 
@@ -265,7 +280,7 @@ class Connections:
             # The lock may have been held by a thread that this process does not have. The parent's connections are
             # dropped without a word: closing a socket here does not close the parent's.
             self._lock = threading.Lock()
-            self._idle = []
+            self._idle, self._taken = [], set()
             self._process = os.getpid()
 
 

@@ -305,6 +305,14 @@ def test_an_idle_connection_is_used_for_a_while_and_then_no_more(simulator: Simu
     kept.close()
 
 
+def test_what_is_in_use_while_everything_is_closed_is_not_kept_afterwards(simulator: Simulator) -> None:
+    kept = Connections(str(simulator.ca_file))
+    used = kept.take()
+    kept.close()
+    kept.give(used)
+    assert kept.take() is not used
+
+
 def test_a_transport_works_after_it_was_closed_and_while_others_close_it(make_transport: MakeTransport) -> None:
     transport = make_transport()
     transport.close()

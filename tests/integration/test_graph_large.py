@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -400,6 +401,33 @@ def test_a_file_that_changes_on_the_way_stops_everything(
         transport.deliver(envelope)
     assert caught.value.code == "attachment_changed"
     assert ("POST", "messages", 201) in calls(simulator)
+    assert simulator.delivered == [] and drafts_left(simulator) == 0
+
+
+def test_a_file_that_vanishes_half_way_stops_everything(
+    simulator: Simulator, transport: GraphTransport, tmp_path: Path
+) -> None:
+    path = tmp_path / "plan.pdf"
+    path.write_bytes(BIG)
+    made = Message("Plan", ["ann@customers.example"], "x", sender=simulator.mailbox)
+    made.attach("plan.pdf", "application/pdf", path)
+    simulator.faults.add(Fault(endpoint="upload", delay_s=60.0, after=1))
+
+    def remove_it_while_the_second_range_hangs() -> None:
+        for _ in range(4000):
+            if ("PUT", "upload", 200) in calls(simulator) and not simulator.faults.active():
+                break
+            threading.Event().wait(0.005)
+        path.unlink()
+        simulator.state.end_waits()
+
+    watcher = threading.Thread(target=remove_it_while_the_second_range_hangs)
+    watcher.start()
+    with pytest.raises(InvalidMessage) as caught:
+        GraphTransport(replace(transport.settings, timeout_s=30.0)).deliver(Envelope.for_message(made))
+    watcher.join(30)
+    assert caught.value.code == "attachment_changed"
+    assert ("PUT", "upload", 200) in calls(simulator)
     assert simulator.delivered == [] and drafts_left(simulator) == 0
 
 
