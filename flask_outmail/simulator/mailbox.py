@@ -116,6 +116,16 @@ def _pages(sim: Simulator) -> Blueprint:
             "values.html", groups=describe.values(sim), configuration=describe.configuration(sim), sim=sim
         )
 
+    @pages.post("/values/certificate")
+    def upload_certificate() -> BaseResponse:
+        """What "Upload certificate" does in Entra."""
+        upload = request.files.get("certificate")
+        try:
+            sim.upload_certificate(upload.read(100_000) if upload else b"", request.form.get("client_id", ""))
+        except ValueError as error:
+            abort(400, f"This is no certificate that can be uploaded: {error}")
+        return redirect(url_for(".values") + "#certificates", 303)
+
     @pages.get("/answers")
     def answers() -> str:
         return render_template("answers.html", answers=sim.answers[::-1][:PAGE_LIMIT], total=len(sim.answers))

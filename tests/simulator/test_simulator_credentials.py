@@ -137,3 +137,15 @@ def test_azure_identity_gets_a_token_by_its_workload(sim: Simulator, foreign: Fo
         connection_verify=str(sim.ca_file),
     ) as credential:
         assert credential.get_token(sim.cloud["scope"]).token
+
+
+def test_a_certificate_is_uploaded_on_the_page(sim: Simulator) -> None:
+    registered = sim.state.apps()[0].certificates
+    form = {"client_id": sim.client_id}
+    wrong = requests.post(
+        f"{sim.web_url}values/certificate", data=form, files={"certificate": b"nonsense"}, timeout=TIMEOUT_S
+    )
+    assert wrong.status_code == 400 and "no certificate" in wrong.text
+    file = {"certificate": sim.ca_file.read_bytes()}
+    page = requests.post(f"{sim.web_url}values/certificate", data=form, files=file, timeout=TIMEOUT_S)
+    assert "1 uploaded" in page.text and len(registered) == 1
