@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, time, timedelta, timezone
 from time import monotonic
 
@@ -24,7 +24,7 @@ from .database import Database
 from .diagnosis.remedies import remedy_for
 from .errors import OutmailError
 from .models import PRIMARY, Incident, utc_now
-from .outbox import alerts, facts
+from .outbox import alerts, facts, telling
 from .outbox.alerts import Cause
 from .outbox.conditions import Condition, Limits, conditions
 from .outbox.notices import Event, Notice
@@ -39,14 +39,6 @@ MESSAGE_PAUSE = timedelta(days=1)
 #: What a failover says when each of its connections failed a moment ago (`transports.failover`).
 CONNECTIONS_PAUSE = "connections_pause"
 _WATCHED = (alerts.CREDENTIAL, alerts.QUEUE, alerts.WORKER, alerts.HELD)
-
-
-@dataclass
-class _Remembered:
-    """An incident where no database can keep it."""
-
-    incident: Incident
-    is_told: bool = False
 
 
 class Alerting:
@@ -72,7 +64,8 @@ class Alerting:
             queue=timedelta(minutes=settings.alert_queue_minutes), worker=timedelta(seconds=settings.alert_worker_s)
         )
         self._page = f"{settings.base_url.rstrip('/')}{settings.url_prefix}/alerts" if settings.base_url else ""
-        self._remembered: dict[str, _Remembered] = {}
+        #: Incidents that no database can keep, by the key of their cause.
+        self._remembered: dict[str, Incident] = {}
         self.look_every_s = 600.0
         self._looked_at = monotonic()
 
@@ -111,17 +104,19 @@ class Alerting:
             return
         try:
             with self._database.session() as session:
+                if not alerts.has_open(session, connection):
+                    return
                 waits = any(one.count for one in facts.waiting(session, now=now) if one.connection == connection)
                 settle = SETTLE if waits else timedelta()
-                if alerts.recover(session, connection, now=now, pause=self._pause, settle=settle):
-                    self._tell_recoveries(session, now, is_patient=False)
+                alerts.recover(session, connection, now=now, pause=self._pause, settle=settle)
+                self._tell_recoveries(session, now, is_patient=False)
         except (OutmailError, SQLAlchemyError) as exc:
             # Not the exception itself: a database's text quotes the values of the statement.
             logger.error("an incident could not be closed", extra={"error": type(exc).__name__})
 
     def remembers(self, connection: str) -> bool:
         """Whether a failure of this connection is known to this process alone."""
-        return any(one.incident.connection == connection for one in self._remembered.values())
+        return any(one.connection == connection for one in self._remembered.values())
 
     def _keeps(self, failed: Current) -> bool:
         return bool(self._database) and (failed.source == "database" or not self._database.tables_missing())
@@ -133,7 +128,7 @@ class Alerting:
         pause = self._pause_of(incident)
         if incident.alerted_at is not None and now - incident.alerted_at < pause:
             return  # asked first without a write: of a thousand failures, nearly all end here
-        if alerts.claim_alert(session, incident.id, now=now, pause=pause, grace=grace):
+        if telling.claim_alert(session, incident.id, now=now, pause=pause, grace=grace):
             self._carry(session, incident, "reminder" if incident.alerted_at else "opened", now, is_patient=False)
 
     def _is_worth_telling(self, incident: Incident) -> bool:
@@ -145,15 +140,14 @@ class Alerting:
     # -- without a database ------------------------------------------------------------------------------------------
 
     def _tell_from_memory(self, cause: Cause, now: datetime, will_retry: bool) -> None:
-        known = self._remembered.get(cause.key)
-        if known is None:
+        incident = self._remembered.get(cause.key)
+        if incident is None:
             incident = Incident(
                 id=len(self._remembered) + 1, connection=cause.connection, code=cause.code, fault=cause.fault,
                 kind=cause.kind, about=cause.about, remedy=asdict(cause.remedy), request_id=cause.request_id,
                 opened_at=now, count=0, alert="",
             )  # fmt: skip
-            known = self._remembered[cause.key] = _Remembered(incident)
-        incident = known.incident
+            self._remembered[cause.key] = incident
         incident.count += 1
         incident.last_at = now
         grace = self._grace if will_retry else timedelta()
@@ -166,8 +160,7 @@ class Alerting:
         incident.alert = summary(told)
 
     def _recover_from_memory(self, connection: str, now: datetime) -> None:
-        for key, known in list(self._remembered.items()):
-            incident = known.incident
+        for key, incident in list(self._remembered.items()):
             if incident.connection == connection and incident.kind == alerts.FAILING:
                 del self._remembered[key]
                 if incident.alert:
@@ -211,15 +204,17 @@ class Alerting:
             if self.channels.is_suppressed:
                 return found
             self._follow(session, found, now)
-            for incident in alerts.due_alerts(session, now=now, pause=self._pause, grace=self._grace):
-                if alerts.claim_alert(session, incident.id, now=now, pause=self._pause, grace=self._grace):
+            for incident in telling.due_alerts(session, now=now, pause=self._pause, grace=self._grace):
+                if telling.claim_alert(session, incident.id, now=now, pause=self._pause, grace=self._grace):
                     self._carry(session, incident, "reminder" if incident.alerted_at else "opened", now)
-            for incident in alerts.due_retries(session, now=now):
-                if alerts.claim_retry(session, incident.id, now=now):
+            for incident in telling.due_retries(session, now=now):
+                if telling.claim_retry(session, incident.id, now=now):
                     done = [name for name, said in (incident.channels or {}).items() if said["outcome"] == "accepted"]
-                    self._carry(session, incident, "opened", now, skip=done, days_left=_days_left(found, incident))
+                    # As of when it should have been told: a receiver that has it already knows it by its id.
+                    at, left = incident.alerted_at or now, _days_left(found, incident)
+                    self._carry(session, incident, "opened", at, skip=done, days_left=left)
             self._tell_recoveries(session, now)
-            alerts.close_quiet(session, now=now)
+            alerts.tidy(session, now=now)
         return found
 
     def judge(self, session: Session, seen: facts.Facts, now: datetime) -> list[Condition]:
@@ -242,10 +237,9 @@ class Alerting:
             if current is None or current.values.credential is None:
                 continue
             name = current.values.auth_object or current.source
-            row = setups.active(session, connection)
-            noted = row.auth_object.expires_on if row is not None and row.auth_object is not None else None
-            ends_at = None if noted is None else datetime.combine(noted, time.max, timezone.utc)
             credential = current.values.credential
+            noted = credential.expires_on
+            ends_at = None if noted is None else datetime.combine(noted, time.max, timezone.utc)
             if credential.certificate:
                 # What the certificate itself says is the truth, whatever was noted beside it.
                 try:
@@ -266,15 +260,15 @@ class Alerting:
             if key not in causes:
                 self._end(session, incident, found, now)
         for key, condition in causes.items():
+            if condition.is_symptom:
+                continue  # neither opened nor reminded of, and not over either
             known = open_ones.get(key)
             if known is None:
-                if condition.is_symptom:
-                    continue
                 since = condition.since if condition.since and condition.kind != alerts.CREDENTIAL else now
                 known = alerts.note(session, _cause(condition), now=now, pause=self._pause, since=since)
             alerts.touch(session, known.id, now=now, count=condition.count)
             known.count = condition.count
-            if condition.level is not None and alerts.claim_level(session, known.id, condition.level, now=now):
+            if condition.level is not None and telling.claim_level(session, known.id, condition.level, now=now):
                 known.level = condition.level
                 self._carry(session, known, "opened", now, days_left=condition.days_left)
 
@@ -287,13 +281,13 @@ class Alerting:
             alerts.close(session, Incident.id == incident.id, now=now, pause=self._pause)
 
     def _tell_recoveries(self, session: Session, now: datetime, *, is_patient: bool = True) -> None:
-        for incident in alerts.due_recoveries(session, now=now):
-            if not alerts.claim_recovery(session, incident.id, now=now):
+        for incident in telling.due_recoveries(session, now=now):
+            if not telling.claim_recovery(session, incident.id, now=now):
                 continue
             notice = self._notice("recovered", incident, now, session)
             told = self.channels.tell(notice, is_patient=is_patient)
             if any(one.is_good for one in told.values()):
-                alerts.recovery_told(session, incident.id)
+                telling.recovery_told(session, incident.id)
 
     # -- telling -----------------------------------------------------------------------------------------------------
 
@@ -312,7 +306,7 @@ class Alerting:
         told = self.channels.tell(notice, avoid=_broken(incident), skip=skip, is_patient=is_patient)
         said = {**{name: incident.channels[name] for name in skip}, **{name: _said(one) for name, one in told.items()}}
         everything = {**{name: Told(name, "accepted", "") for name in skip}, **told}
-        alerts.record(session, incident.id, alert=summary(everything), channels=said)
+        telling.record(session, incident.id, alert=summary(everything), channels=said)
         if summary(everything) == alerts.KEPT:
             logger.error("nobody could be told of an incident", extra={"code": incident.code, "kind": incident.kind})
 

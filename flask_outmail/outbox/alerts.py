@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, case, delete, exists, func, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
@@ -44,12 +44,10 @@ KINDS: Mapping[str, str] = {
 
 KEPT, PARTLY, TOLD, MAILED = "kept", "partly", "told", "mailed"
 
-#: How long until an alert that nobody took is tried again, and how long one process may take to tell.
-RETRY = timedelta(minutes=5)
-#: A recovered cause that nobody could be told of for so long is of no interest any more.
-RECOVERY_VALID = timedelta(days=1)
 #: How often another process may come in between when a failure is counted.
 _NOTE_TRIES = 10
+#: How long an incident stays in the history after its end.
+KEPT_CLOSED = timedelta(days=365)
 #: Messages at fault themselves are over when none came for so long.
 QUIET = timedelta(days=1)
 
@@ -137,7 +135,7 @@ def note(session: Session, cause: Cause, *, now: datetime, pause: timedelta, sin
             if attempt == _NOTE_TRIES or not _is_deadlock(exc):
                 raise
             continue
-        if found := _read(session, select(Incident).where(Incident.open_key == cause.key)):
+        if found := read(session, select(Incident).where(Incident.open_key == cause.key)):
             return found[0]
         # Closed by another process just now: what happened to us happened after that, so it opens again.
     raise TransportUnavailable("an incident changed too often to be counted", code="database_unavailable")
@@ -154,7 +152,7 @@ def _count(session: Session, cause: Cause, now: datetime) -> bool:
         .values(count=Incident.count + 1, **_seen(cause, now))
         .execution_options(synchronize_session=False)
     )
-    return _rows(known) == 1
+    return rows(known) == 1
 
 
 def _is_deadlock(exc: DBAPIError) -> bool:
@@ -201,14 +199,14 @@ def _reopen(session: Session, cause: Cause, now: datetime, pause: timedelta) -> 
     values: dict[str, Any] = {"closed_at": None, "closed_by": "", "open_key": cause.key, "recovery_at": None}
     if last.recovery_at is None and last.flaps == 0:
         # It was told that all is well again, so that must be taken back once. After that, the reminders do.
-        values["alerted_at"] = values["level"] = None
+        values["alerted_at"] = values["level"] = values["acknowledged_at"] = None
     won = session.execute(
         update(Incident)
         .where(Incident.id == last.id, Incident.closed_at.is_not(None))
         .values(count=Incident.count + 1, flaps=Incident.flaps + 1, **values, **_seen(cause, now))
         .execution_options(synchronize_session=False)
     )
-    return _rows(won) == 1
+    return rows(won) == 1
 
 
 def touch(session: Session, incident_id: int, *, now: datetime, count: int) -> None:
@@ -224,39 +222,45 @@ def touch(session: Session, incident_id: int, *, now: datetime, count: int) -> N
 
 def close(
     session: Session, *conditions: ColumnElement[bool], now: datetime, pause: timedelta, settle: timedelta = timedelta()
-) -> list[Incident]:
-    """Closes the open incidents that fulfil the conditions, as recovered; returns those this call closed. Commits.
+) -> None:
+    """Closes the open incidents that fulfil the conditions, as recovered. Commits.
 
-    Where an alert was due before, the notice of recovery becomes due: after `settle`, or, for a cause that comes and
-    goes, once it has stayed away for `pause`.
+    Where somebody was told, or was to be told, the notice of recovery becomes due: after `settle`, or, for a cause
+    that comes and goes, once it has stayed away for `pause`.
     """
-    closed = []
-    for row in _read(session, select(Incident).where(Incident.closed_at.is_(None), *conditions)):
-        due = now + (pause if row.flaps else settle)
-        won = session.execute(
-            update(Incident)
-            .where(Incident.id == row.id, Incident.closed_at.is_(None))
-            .values(
-                closed_at=now,
-                closed_by="recovered",
-                open_key=None,
-                # Asked of the database: another process may be telling of it at this moment.
-                recovery_at=case((Incident.alert != "", due)),
-            )
-            .execution_options(synchronize_session=False)
+    session.execute(
+        update(Incident)
+        .where(Incident.closed_at.is_(None), *conditions)
+        .values(
+            closed_at=now,
+            closed_by="recovered",
+            open_key=None,
+            # Asked of the database: another process may be telling of it at this moment.
+            recovery_at=case((Incident.alert == "", None), (Incident.flaps > 0, now + pause), else_=now + settle),
         )
-        if _rows(won):
-            closed.append(row)
+        .execution_options(synchronize_session=False)
+    )
     session.commit()
-    return closed
 
 
 def recover(
     session: Session, connection: str, *, now: datetime, pause: timedelta, settle: timedelta = timedelta()
-) -> list[Incident]:
+) -> None:
     """Closes what a message that was accepted has disproved. Commits."""
     mine = (Incident.connection == connection, Incident.kind == FAILING)
-    return close(session, *mine, now=now, pause=pause, settle=settle)
+    close(session, *mine, now=now, pause=pause, settle=settle)
+
+
+def tidy(session: Session, *, now: datetime) -> None:
+    """Closes incidents of single messages once none has come for a day, and drops what is long over. Commits."""
+    session.execute(delete(Incident).where(Incident.closed_at < now - KEPT_CLOSED))
+    session.execute(
+        update(Incident)
+        .where(Incident.closed_at.is_(None), Incident.kind == MESSAGE, Incident.last_at < now - QUIET)
+        .values(closed_at=now, closed_by="quiet for a day", open_key=None)
+        .execution_options(synchronize_session=False)
+    )
+    session.commit()
 
 
 def dismiss(session: Session, incident: Incident, *, by: str, now: datetime | None = None) -> None:
@@ -267,143 +271,6 @@ def dismiss(session: Session, incident: Incident, *, by: str, now: datetime | No
 def acknowledge(session: Session, incident: Incident, *, by: str, now: datetime | None = None) -> None:
     """Notes that somebody knows of it: no reminder any more, and the notice of recovery when it is over."""
     incident.acknowledged_at, incident.acknowledged_by = now or utc_now(), by or "a person"
-
-
-# -- who tells --------------------------------------------------------------------------------------------------------
-
-
-def _claim(session: Session, incident_id: int, *conditions: ColumnElement[bool], **values: Any) -> bool:
-    won = session.execute(
-        update(Incident)
-        .where(Incident.id == incident_id, *conditions)
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )
-    session.commit()
-    return _rows(won) == 1
-
-
-def claim_alert(session: Session, incident_id: int, *, now: datetime, pause: timedelta, grace: timedelta) -> bool:
-    """Whether the caller is the one to tell of an open incident now: the first time, or as a reminder. Commits.
-
-    Until the caller has recorded what came of it the alert counts as kept, so one whose process dies is not lost.
-    """
-    return _claim(
-        session,
-        incident_id,
-        Incident.closed_at.is_(None),
-        Incident.acknowledged_at.is_(None),
-        or_(
-            and_(Incident.alerted_at.is_(None), Incident.opened_at <= now - grace),
-            Incident.alerted_at <= now - pause,
-        ),
-        alerted_at=now,
-        tried_at=now,
-        alert=KEPT,
-    )
-
-
-def claim_level(session: Session, incident_id: int, level: int, *, now: datetime) -> bool:
-    """Whether the caller is the one to tell that a step (a lower level) is reached. Commits."""
-    return _claim(
-        session,
-        incident_id,
-        Incident.closed_at.is_(None),
-        or_(Incident.level.is_(None), Incident.level > level),
-        level=level,
-        alerted_at=now,
-        tried_at=now,
-        alert=KEPT,
-        acknowledged_at=None,
-    )
-
-
-def claim_retry(session: Session, incident_id: int, *, now: datetime) -> bool:
-    """Whether the caller is the one to try again what some channel did not take. Commits."""
-    return _claim(
-        session,
-        incident_id,
-        Incident.closed_at.is_(None),
-        Incident.acknowledged_at.is_(None),
-        Incident.alert.in_((KEPT, PARTLY)),
-        Incident.tried_at <= now - RETRY,
-        tried_at=now,
-    )
-
-
-def claim_recovery(session: Session, incident_id: int, *, now: datetime) -> bool:
-    """Whether the caller is the one to tell that an incident is over. Commits."""
-    return _claim(
-        session,
-        incident_id,
-        Incident.closed_at.is_not(None),
-        Incident.recovery_at <= now,
-        recovery_at=now + RETRY,
-    )
-
-
-def record(session: Session, incident_id: int, *, alert: str, channels: Mapping[str, Any]) -> None:
-    """What came of telling. Commits."""
-    _claim(session, incident_id, alert=alert, channels=dict(channels))
-
-
-def recovery_told(session: Session, incident_id: int) -> None:
-    """The notice of recovery has reached somebody. Commits."""
-    _claim(session, incident_id, Incident.closed_at.is_not(None), recovery_at=None)
-
-
-# -- what there is to do ----------------------------------------------------------------------------------------------
-
-
-def due_alerts(session: Session, *, now: datetime, pause: timedelta, grace: timedelta) -> Sequence[Incident]:
-    """Open incidents that are to be told now: never told and old enough, or still going on after the pause."""
-    first = and_(Incident.alerted_at.is_(None), Incident.opened_at <= now - grace)
-    again = and_(Incident.alerted_at <= now - pause, Incident.last_at > Incident.alerted_at)
-    return _read(
-        session,
-        select(Incident).where(
-            Incident.closed_at.is_(None),
-            Incident.acknowledged_at.is_(None),
-            Incident.kind.not_in((MESSAGE, CREDENTIAL)),
-            or_(first, again),
-        ),
-    )
-
-
-def due_retries(session: Session, *, now: datetime) -> Sequence[Incident]:
-    """Open incidents whose alert some channel did not take, and that were last tried a while ago."""
-    return _read(
-        session,
-        select(Incident).where(
-            Incident.closed_at.is_(None),
-            Incident.acknowledged_at.is_(None),
-            Incident.alert.in_((KEPT, PARTLY)),
-            Incident.tried_at <= now - RETRY,
-        ),
-    )
-
-
-def due_recoveries(session: Session, *, now: datetime) -> Sequence[Incident]:
-    """Closed incidents whose notice of recovery is due; those it is too late for are forgotten. Commits."""
-    session.execute(
-        update(Incident)
-        .where(Incident.recovery_at.is_not(None), Incident.closed_at < now - RECOVERY_VALID)
-        .values(recovery_at=None)
-        .execution_options(synchronize_session=False)
-    )
-    session.commit()
-    return _read(session, select(Incident).where(Incident.recovery_at <= now))
-
-
-def close_quiet(session: Session, *, now: datetime) -> None:
-    """Closes incidents of single messages once none has come for a day. Nobody is told. Commits."""
-    session.execute(
-        update(Incident)
-        .where(Incident.closed_at.is_(None), Incident.kind == MESSAGE, Incident.last_at < now - QUIET)
-        .values(closed_at=now, closed_by="quiet for a day", open_key=None)
-        .execution_options(synchronize_session=False)
-    )
-    session.commit()
 
 
 # -- looking ----------------------------------------------------------------------------------------------------------
@@ -423,14 +290,14 @@ def failing_connections(session: Session) -> set[str]:
 
 def open_incidents(session: Session, *, limit: int = 50) -> Sequence[Incident]:
     """Incidents nobody has closed, newest first."""
-    return _read(
+    return read(
         session, select(Incident).where(Incident.closed_at.is_(None)).order_by(Incident.last_at.desc()).limit(limit)
     )
 
 
 def recent_incidents(session: Session, *, limit: int = 50) -> Sequence[Incident]:
     """Closed and open ones, newest first."""
-    return _read(session, select(Incident).order_by(Incident.id.desc()).limit(limit))
+    return read(session, select(Incident).order_by(Incident.id.desc()).limit(limit))
 
 
 def accepted_since(session: Session, incident: Incident) -> int:
@@ -462,10 +329,10 @@ def about(incident: Incident) -> str:
     return KINDS.get(incident.kind, KINDS[FAILING]).format(about=incident.about or incident.connection)
 
 
-def _read(session: Session, query: Select[Any]) -> Sequence[Incident]:
+def read(session: Session, query: Select[Any]) -> Sequence[Incident]:
     # As they are now: the UPDATEs here pass by what the session has read before.
     return session.scalars(query.execution_options(populate_existing=True)).all()
 
 
-def _rows(result: Any) -> int:
+def rows(result: Any) -> int:
     return int(result.rowcount)

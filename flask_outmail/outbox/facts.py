@@ -70,7 +70,6 @@ def waiting(session: Session, *, now: datetime) -> tuple[Waiting, ...]:
             and_(Delivery.state == QUEUED, Delivery.attempt_count == 0),
             func.coalesce(Delivery.queued_at, Delivery.created_at),
         ),
-        (Delivery.state == HELD, Delivery.created_at),
         else_=Delivery.updated_at,
     )
     is_held = Delivery.state == HELD

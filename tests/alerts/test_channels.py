@@ -14,7 +14,7 @@ from flask import Flask
 
 from flask_outmail import AuthenticationFailed, ConfigurationError, Mail, OutmailError, TransportUnavailable
 from flask_outmail.errors import RecipientsRefused, Refusal
-from flask_outmail.outbox import alerts
+from flask_outmail.outbox import alerts, telling
 from flask_outmail.outbox.notices import Notice, duration
 from flask_outmail.outbox.webhook import Webhook, WebhookRefused, payload
 from flask_outmail.settings import Settings
@@ -213,7 +213,7 @@ def test_a_webhook_tells_what_mail_cannot_and_the_mail_follows(
     assert incident.channels["mail"]["code"] == "no_alert_path"
     activate(app, smtp_values(simulator), connection="other", verified=True)
     assert incident.alerted_at is not None
-    alerting_of(app).watch(incident.alerted_at + alerts.RETRY)
+    alerting_of(app).watch(incident.alerted_at + telling.RETRY)
     assert incidents(app)[0].alert == alerts.MAILED
     assert len(simulator.delivered) == 1 == len(receiver.posts), "what was told already is not told again"
     mail.send(make_message())

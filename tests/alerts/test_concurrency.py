@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flask_outmail.errors import AuthenticationFailed
-from flask_outmail.outbox import alerts
+from flask_outmail.outbox import alerts, telling
 from flask_outmail.simulator import Simulator
 
 from ..conftest import MakeApp, engine_of, world
@@ -103,10 +103,10 @@ def test_an_alert_whose_process_died_while_telling_is_told_by_another(make_app: 
         cause = alerts.Cause.of(error, "primary")
         pause = timedelta(hours=1)
         incident = alerts.note(session, cause, now=NOW, pause=pause)
-        assert alerts.claim_alert(session, incident.id, now=NOW, pause=pause, grace=timedelta())
+        assert telling.claim_alert(session, incident.id, now=NOW, pause=pause, grace=timedelta())
     # That process never came back. Until then nobody else tells, and the pages show it as kept.
     assert incidents(app)[0].alert == alerts.KEPT
     alerting_of(app).watch(NOW + timedelta(minutes=1))
     assert simulator.delivered == []
-    alerting_of(app).watch(NOW + alerts.RETRY)
+    alerting_of(app).watch(NOW + telling.RETRY)
     assert len(simulator.delivered) == 1

@@ -172,8 +172,12 @@ def test_a_credential_that_was_replaced_is_told_as_well_again(shop: tuple[Flask,
     use(app, row)
     alerting_of(app).watch(NOW)
     with engine_of(app).database.session() as session:
-        session.get_one(AuthObject, row.id).expires_on = date(2028, 11, 30)
+        seen = session.get_one(AuthObject, row.id)
+        values = CredentialValues(tenant=row.tenant, client_id=row.client_id)
+        draft = Draft(name=row.name, credential=values, expires_on=date(2028, 11, 30))
+        auth_objects.edit(session, seen, draft, engine_of(app).vault, by="ann", version=1)
         session.commit()
+    engine_of(app).look_again()
     alerting_of(app).watch(NOW + MINUTE)
     assert "valid for long enough again" in subjects(simulator)[-1]
     assert [one.closed_by for one in incidents(app)] == ["recovered"]

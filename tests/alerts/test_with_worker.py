@@ -121,7 +121,7 @@ def test_the_watch_of_a_worker_tells_of_mail_that_is_held(
     activate(app, smtp_values(simulator, from_name="Other"), connection="other", verified=True)
     queue(app, mail, 2)
     with engine_of(app).database.session() as session:
-        session.query(Delivery).update({Delivery.created_at: utc_now() - timedelta(hours=1), Delivery.state: HELD})
+        session.query(Delivery).update({Delivery.updated_at: utc_now() - timedelta(hours=1), Delivery.state: HELD})
         session.commit()
     with worker():
         until(lambda: subjects_to_ops(simulator))
