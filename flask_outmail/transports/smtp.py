@@ -28,6 +28,8 @@ __all__ = ["EXCHANGE_CONNECTIONS", "EXCHANGE_IDLE_S", "SmtpSession", "SmtpSettin
 _PLAIN_S = 3600.0
 #: Two groups of commands lost within this time are no chance.
 _SUSPICION_S = 600.0
+#: So many messages on a connection show that it is not the pipelining that ended it.
+_PROOF = 3
 #: Connections that one message may be tried on, as long as it is certain that nothing of it was accepted.
 _TRIES = 3
 #: When so many messages of a bulk in a row met no server, or lost their answer, the rest is not tried.
@@ -121,6 +123,7 @@ class SmtpTransport:
                 job.outcome = copy.copy(doom)
             else:
                 try:
+                    sign = self._signature()
                     session = self._pool.take(fresh=job.tries > 0, wait=wait)
                     if session is None:
                         yield job, Lost(TransportUnavailable("no connection is free"))
@@ -135,7 +138,7 @@ class SmtpTransport:
             if session is not None:
                 again.appendleft(job)
                 plain = job.plain or self._is_plain
-                pipeline = Pipeline(session, plain=plain, trusted=self._trusted, window=window, sign=self._signature())
+                pipeline = Pipeline(session, plain=plain, trusted=self._trusted, window=window, sign=sign)
                 waited_s = session.client.waited_s
                 try:
                     for job, outcome in pipeline.run(next_job):
@@ -192,7 +195,7 @@ class SmtpTransport:
         job.tries += 1
         kept = session.count > 0
         grouped = session.pipelining and not plain and lost.in_group
-        if grouped:
+        if grouped and session.count < _PROOF:
             # Once may be chance. A server that cannot do it would cost a connection, and a wait, again and again.
             now = monotonic()
             self._suspicions = [at for at in self._suspicions if now - at < _SUSPICION_S] + [now]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -105,6 +106,9 @@ class Server:
     hooks: dict[str, Hook] = field(default_factory=dict)
     #: A second command in one packet is an error of the client's.
     strict: bool = False
+    #: TLS from the start. `resumed` counts handshakes that took up an earlier session.
+    tls: ssl.SSLContext | None = None
+    resumed: int = 0
     accepted: list[Accepted] = field(default_factory=list)
     talks: list[Talk] = field(default_factory=list)
     most_at_once: int = 0
@@ -150,6 +154,9 @@ class Server:
             self._open += 1
             self.most_at_once = max(self.most_at_once, self._open)
         try:
+            if self.tls is not None:
+                talk.sock = self.tls.wrap_socket(talk.sock, server_side=True)
+                self.resumed += bool(talk.sock.session_reused)
             if not self._hook("connect", talk, ""):
                 talk.say("220 scripted ESMTP")
             while True:
@@ -238,6 +245,8 @@ class Server:
 @contextlib.contextmanager
 def transport_to(server: Server, **settings: Any) -> Iterator[SmtpTransport]:
     defaults: dict[str, Any] = {"tls": "none", "timeout_s": 1.0, "connect_timeout_s": 2.0}
+    if server.tls is not None:
+        defaults["tls"] = "tls"
     transport = SmtpTransport(SmtpSettings("127.0.0.1", server.port, **{**defaults, **settings}))
     try:
         yield transport

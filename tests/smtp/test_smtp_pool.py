@@ -7,11 +7,13 @@ import multiprocessing
 import os
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flask_outmail.errors import DeliveryUnknown, Throttled, TransportUnavailable
+from flask_outmail.simulator.certificates import Authority
 
 from .scripted import Server, Talk, answer, envelope, hang_up, on_connections, only_first, reset, transport_to
 
@@ -292,3 +294,61 @@ def test_one_refusal_of_a_connection_is_told_and_forgotten() -> None:
         with pytest.raises(Throttled):
             transport.deliver(envelope())
         assert transport.deliver(envelope()).accepted
+
+
+# -- over TLS --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def test_a_new_connection_resumes_the_tls_session_of_the_one_before(authority: Authority) -> None:
+    with (
+        Server(tls=authority.context()) as server,
+        transport_to(server, ca_file=str(authority.ca_file)) as transport,
+    ):
+        for number in range(3):
+            transport.deliver(envelope(number))
+            transport.close()
+        assert server.resumed == 2
+
+
+@pytest.mark.parametrize("farewell", [["421 4.4.2 idle too long"], []], ids=["421", "silent"])
+def test_over_tls_a_connection_that_ended_while_idle_is_noticed_too(authority: Authority, farewell: list[str]) -> None:
+    def end(talk: Talk, argument: str) -> None:
+        talk.say(*farewell)
+        talk.hang_up()
+
+    with (
+        Server(tls=authority.context(), hooks={"accepted": on_connections([0], end)}) as server,
+        transport_to(server, ca_file=str(authority.ca_file)) as transport,
+    ):
+        envelopes = [envelope(number) for number in range(3)]
+        for one in envelopes:
+            transport.deliver(one)
+            time.sleep(0.05)
+        assert [one.connection for one in server.accepted] == [0, 1, 1]
+        assert server.once_each(envelopes)
+
+
+@pytest.mark.parametrize("offers", [("PIPELINING",), ("PIPELINING", "CHUNKING")], ids=["pipelining", "chunking"])
+def test_over_tls_a_bulk_with_large_messages_arrives_whole(authority: Authority, offers: tuple[str, ...]) -> None:
+    with (
+        Server(offers, tls=authority.context()) as server,
+        transport_to(server, ca_file=str(authority.ca_file), timeout_s=20, window=2) as transport,
+    ):
+        envelopes = [envelope(number, size=number % 3 * 200_000) for number in range(9)]
+        assert all(transport.deliver_many(envelopes))
+        assert server.once_each(envelopes)
+
+
+def test_over_tls_a_connection_cut_after_the_message_is_unknown(authority: Authority) -> None:
+    with (
+        Server(tls=authority.context(), hooks={".": reset}) as server,
+        transport_to(server, ca_file=str(authority.ca_file)) as transport,
+    ):
+        with pytest.raises(DeliveryUnknown):
+            transport.deliver(envelope())
+        assert len(server.talks) == 1
