@@ -21,14 +21,14 @@ REMEMBERED = 1024
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 LINE_BREAKS = re.compile(r"[\r\n]+")
 
-# Most addresses; the rules below decide about the rest.
+# Most addresses; the rules below (as text: compiled when they are first needed) decide about the rest.
 _PLAIN = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+")
 # RFC 5321 4.1.2: a quoted local part, and a domain of labels (letters outside ASCII become labels later) or a literal.
-_QUOTED_LOCAL = re.compile(r'"(?:[^"\\\r\n]|\\[^\r\n])*"')
-_NOT_LOCAL = re.compile(r'[\s<>()\[\]\\,;:@"\x00-\x1f\x7f]')
+_QUOTED_LOCAL = r'"(?:[^"\\\r\n]|\\[^\r\n])*"'
+_NOT_LOCAL = r'[\s<>()\[\]\\,;:@"\x00-\x1f\x7f]'
 _LABEL = r"[^\s\x00-\x2c\x2f\x3a-\x40\x5b-\x60\x7b-\x7f.]+"
-_DOMAIN = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
-_LITERAL = re.compile(r"\[[A-Za-z0-9:.]+\]")
+_DOMAIN = rf"(?:{_LABEL}\.)*{_LABEL}"
+_LITERAL = r"\[[A-Za-z0-9:.]+\]"
 
 
 class Address(NamedTuple):
@@ -66,9 +66,9 @@ class Address(NamedTuple):
             raise InvalidMessage(f"{field}: this is too long for an address", code="address_invalid")
         if not (address.isascii() and _PLAIN.fullmatch(address)):
             local, at, domain = address.rpartition("@")
-            if not (at and local and (_DOMAIN.fullmatch(domain) or _LITERAL.fullmatch(domain))):
+            if not (at and local and (re.fullmatch(_DOMAIN, domain) or re.fullmatch(_LITERAL, domain))):
                 raise InvalidMessage(f"{field}: {address!r} is not an address", code="address_invalid")
-            if not _QUOTED_LOCAL.fullmatch(local) and _NOT_LOCAL.search(local):
+            if not re.fullmatch(_QUOTED_LOCAL, local) and re.search(_NOT_LOCAL, local):
                 raise InvalidMessage(f"{field}: {address!r} is not one address", code="address_invalid")
         if not name.isprintable() and CONTROL.search(name):
             raise BadHeaderError(f"{field} holds a control character", code="header_control")

@@ -243,8 +243,9 @@ class Content:
                 yield from one.chunks()
 
     def __bytes__(self) -> bytes:
-        # bytes.join hands a lone piece on as it is, without a copy.
-        return b"".join(self.pieces if not self.files else self._parts())  # type: ignore[arg-type]
+        if len(self.pieces) == 1 and isinstance(self.pieces[0], bytes):
+            return self.pieces[0]
+        return b"".join(self._parts())
 
     # -- storage -----------------------------------------------------------------------------------------------------
 

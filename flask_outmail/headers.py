@@ -32,8 +32,9 @@ WORD_CHARS = 75
 _WORD_TEXT_CHARS = WORD_CHARS - len("=?utf-8?b??=")
 
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
-_FOLD = re.compile(r"\r\n(?=[ \t])")
-_OTHER_BREAKS = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+# As text: compiled when a message first needs them, patterns do not slow the import.
+_FOLD = r"\r\n(?=[ \t])"
+_OTHER_BREAKS = "[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]"
 
 # RFC 2047 4.2 and 5 (3): what stands for itself in a Q word wherever the word stands.
 _Q_PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/"
@@ -143,12 +144,13 @@ def wire_address(address: Address, field: str) -> str:
 
 def wire(value: AddressLike, field: str) -> str:
     """`wire_address` of an address as it was given."""
-    return wire_address(Address.parse(value), field)
+    address = Address.parse(value)
+    return address.address if address.address.isascii() else wire_address(address, field)
 
 
 def mailbox_text(address: Address, charset: str, field: str) -> str:
     """`Ann <ann@example.com>` as it stands in a header, on one line."""
-    addr_spec = wire_address(address, field)
+    addr_spec = address.address if address.address.isascii() else wire_address(address, field)
     if not address.name:
         return addr_spec
     return f"{_phrase(address.name, charset)} <{addr_spec}>"
@@ -190,7 +192,7 @@ def text_value(name: str, value: str, charset: str) -> str:
     """A header value: ASCII as it is (folded where long), anything else as RFC 2047 encoded words."""
     if not value.isprintable():
         # Only folds may stay; what is a line break elsewhere was refused before, or is printed unchecked.
-        value = "\r\n".join([one_line(line) for line in _FOLD.split(value)])
+        value = "\r\n".join([one_line(line) for line in re.split(_FOLD, value)])
     if value.isascii():
         if len(name) + 2 + len(value) <= WRAP_CHARS:
             return value
@@ -203,7 +205,7 @@ def text_value(name: str, value: str, charset: str) -> str:
 
 
 def _unfolded(value: str) -> str:
-    return value if value.isprintable() else one_line(_FOLD.sub("", value))
+    return value if value.isprintable() else one_line(re.sub(_FOLD, "", value))
 
 
 def _date_line(date: float) -> str:
@@ -225,7 +227,7 @@ def encoded_words(text: str, charset: str, *, taken: int = 0) -> str:
         return _utf8_words(text.encode(), taken)
     if not text.isprintable():
         # What is no line break in mail may be one to the program that reads it, this language's own included.
-        text = _OTHER_BREAKS.sub(" ", text)
+        text = re.sub(_OTHER_BREAKS, " ", text)
     try:
         usable = charset if charset == "utf-8" else usable_charset(charset, text)
         if usable == "utf-8":

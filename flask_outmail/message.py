@@ -23,22 +23,23 @@ UNKNOWN_DOMAIN = "outmail.invalid"
 
 Importance = Literal["high", "normal", "low"]
 
+# Patterns stand as text here: compiled when a message first needs them, they do not slow the import.
 # RFC 5322 2.2: a field name is printable ASCII without the colon; no real one is long.
-_FIELD_NAME = re.compile(r"[!-9;-~]{1,200}")
+_FIELD_NAME = r"[!-9;-~]{1,200}"
 # RFC 2045 5.1: what a type and a subtype may be made of; parameters may follow.
 _TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+"  # noqa: S105 -- no secret
-_CONTENT_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(\s*;[\x20-\x7e\t]*)?")
+_CONTENT_TYPE = rf"{_TOKEN}/{_TOKEN}(\s*;[\x20-\x7e\t]*)?"
 _PARAMETER = rf'; ?(?!charset)[A-Za-z-]+=(?:{_TOKEN}|"[\x20\x21\x23-\x5b\x5d-\x7e]*")'
-_SUBTYPE = re.compile(rf"{_TOKEN}(?:{_PARAMETER})*", re.IGNORECASE)
+_SUBTYPE = rf"{_TOKEN}(?:{_PARAMETER})*"
 _MAX_TYPE_CHARS = 500
 _DOMAIN = re.compile(r"[A-Za-z0-9.-]+")
-_FOLD = re.compile(r"\r\n(?=[ \t]+[^ \t\r\n])")
-_MESSAGE_ID = re.compile(r"<?[!-;=?-~]{1,500}>?")
+_FOLD = r"\r\n(?=[ \t]+[^ \t\r\n])"
+_MESSAGE_ID = r"<?[!-;=?-~]{1,500}>?"
 # RFC 2369 2: links in angle brackets.
-_LINK = re.compile(r"(?:https?|mailto):[!-;=?-~]{1,900}")
+_LINK = r"(?:https?|mailto):[!-;=?-~]{1,900}"
 # RFC 3834 5: a keyword and parameters.
-_AUTO_SUBMITTED = re.compile(r"[A-Za-z-]+(?:;[\x20-\x7e]{0,200})?")
-_METHOD = re.compile(r"^METHOD:([A-Za-z-]+)\s*$", re.IGNORECASE | re.MULTILINE)
+_AUTO_SUBMITTED = r"[A-Za-z-]+(?:;[\x20-\x7e]{0,200})?"
+_METHOD = r"^METHOD:([A-Za-z-]+)\s*$"
 
 #: Headers that are computed from the message's own fields, so a second copy would contradict the first.
 COMPUTED_HEADERS = frozenset(
@@ -165,12 +166,13 @@ class Message:
             sender = f"{name} <{address}>" if name else address
         #: What stood in for a sender that nobody gave, so that one assigned later can be told from it.
         self.default_sender_used: AddressLike | None = sender if default else None
-        self.recipients = _address_list(recipients)
+        # One address in place of a list is a slip that would otherwise become one recipient per letter.
+        self.recipients: Any = [recipients] if isinstance(recipients, str) else recipients or []
         self.subject = subject
         self.sender: AddressLike | None = sender
         self.reply_to = reply_to
-        self.cc = _address_list(cc)
-        self.bcc = _address_list(bcc)
+        self.cc: Any = [cc] if isinstance(cc, str) else cc or []
+        self.bcc: Any = [bcc] if isinstance(bcc, str) else bcc or []
         self.body = body
         self.alts: dict[str, str] = {} if html is None else {"html": html}
         if alts:
@@ -179,7 +181,7 @@ class Message:
                 self.alts["html"] = html
         if calendar is not None:
             # RFC 6047 2.4: the part says the method that the text says.
-            method = _METHOD.search(calendar)
+            method = re.search(_METHOD, calendar, flags=re.IGNORECASE | re.MULTILINE)
             self.alts[f"calendar; method={method[1].upper()}" if method else "calendar"] = calendar
         self.date = date
         self.msgId = f"<{time_ns() // 1000}.{urandom(9).hex()}@{_message_id_domain(str(sender or ''))}>"
@@ -277,12 +279,13 @@ class Message:
         if not (self.sender or sender_later):
             raise MissingSender("the message has no sender, and no default is set", code="sender_missing")
         check_addresses(self._addresses())
-        check_header_text("subject", str(self.subject or ""))
-        check_header_text("msgId", str(self.msgId))
+        for name, text in (("subject", str(self.subject or "")), ("msgId", str(self.msgId))):
+            if not text.isprintable():
+                check_header_text(name, text)
         if self.extra_headers:
             self._check_extra_headers(self.extra_headers)
         for subtype in self.alts:
-            if subtype != "html" and not _SUBTYPE.fullmatch(str(subtype)):
+            if subtype != "html" and not re.fullmatch(_SUBTYPE, str(subtype), flags=re.IGNORECASE):
                 raise BadHeaderError(f"alts: {subtype!r} is not a MIME subtype", code="header_name")
         for option in (*self.mail_options, *self.rcpt_options):
             if not str(option).isascii() or not str(option).isprintable():
@@ -323,7 +326,7 @@ class Message:
 
     def _check_extra_headers(self, headers: Mapping[str, str]) -> None:
         for name, value in headers.items():
-            if not _FIELD_NAME.fullmatch(name):
+            if not re.fullmatch(_FIELD_NAME, name):
                 raise BadHeaderError(f"extra_headers: {name!r} is not a header name", code="header_name")
             if name.lower() in COMPUTED_HEADERS:
                 raise InvalidMessage(
@@ -336,12 +339,12 @@ class Message:
         if self.importance not in (None, "high", "normal", "low"):
             raise InvalidMessage("importance is high, normal or low", code="field_invalid")
         for one in (self.in_reply_to, *self.thread):
-            if one and not _MESSAGE_ID.fullmatch(one):
+            if one and not re.fullmatch(_MESSAGE_ID, one):
                 raise InvalidMessage(f"in_reply_to, references: {one!r} is not a Message-ID", code="field_invalid")
-        if self.auto_submitted and not _AUTO_SUBMITTED.fullmatch(self.auto_submitted):
+        if self.auto_submitted and not re.fullmatch(_AUTO_SUBMITTED, self.auto_submitted):
             raise InvalidMessage("auto_submitted is a keyword such as auto-generated", code="field_invalid")
         for link in self.unsubscribe_links:
-            if not _LINK.fullmatch(link):
+            if not re.fullmatch(_LINK, link):
                 raise InvalidMessage(f"unsubscribe: {link!r} is not an https or mailto link", code="field_invalid")
         if self.unsubscribe_post and not any(link.startswith("https:") for link in self.unsubscribe_links):
             raise InvalidMessage("unsubscribe_post needs an https link in unsubscribe", code="field_invalid")
@@ -360,7 +363,7 @@ def check_header_text(field: str, value: str) -> None:
         return
     if CONTROL.search(value):
         raise BadHeaderError(f"{field} holds a control character", code="header_control")
-    if LINE_BREAKS.search(_FOLD.sub("", value)):
+    if LINE_BREAKS.search(re.sub(_FOLD, "", value)):
         raise BadHeaderError(f"{field} holds a line break", code="header_line_break")
 
 
@@ -373,22 +376,15 @@ def _check_attachment(attachment: Attachment) -> None:
     if attachment.disposition not in ("attachment", "inline"):
         raise BadHeaderError("attachment disposition must be attachment or inline", code="header_name")
     content_type = str(attachment.content_type)
-    if len(content_type) > _MAX_TYPE_CHARS or not _CONTENT_TYPE.fullmatch(content_type):
+    if len(content_type) > _MAX_TYPE_CHARS or not re.fullmatch(_CONTENT_TYPE, content_type):
         raise InvalidMessage(
             f"attachment content_type {attachment.content_type!r} is not of the form type/subtype",
             code="attachment_type",
         )
     for name, text in attachment.headers.items():
-        if not _FIELD_NAME.fullmatch(name) or name.lower() in _PART_HEADERS:
+        if not re.fullmatch(_FIELD_NAME, name) or name.lower() in _PART_HEADERS:
             raise BadHeaderError(f"attachment header {name!r} is not a header name", code="header_name")
         check_header_text(f"attachment header {name}", str(text))
-
-
-def _address_list(addresses: Sequence[AddressLike] | None) -> Any:
-    # One address in place of a list is a slip that would otherwise become one recipient per letter.
-    if isinstance(addresses, str):
-        return [addresses]
-    return addresses or []
 
 
 @lru_cache(64)

@@ -25,7 +25,6 @@ from dataclasses import replace
 from email.charset import Charset
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
 from urllib.parse import quote
 from zlib import crc32
 
@@ -48,8 +47,9 @@ from .message import Attachment, Message
 
 CRLF = b"\r\n"
 
-_NEWLINE = re.compile(r"\r\n|\r|\n")
-_NEWLINE_BYTES = re.compile(rb"\r\n|\r|\n")
+# As text: compiled when a message first needs them, patterns do not slow the import.
+_NEWLINE = r"\r\n|\r|\n"
+_NEWLINE_BYTES = rb"\r\n|\r|\n"
 #: The longest file name that file systems know.
 _MAX_QUOTED_CHARS = 255
 _ATTRIBUTE_CHARS = "!#$&+-.^_`{|}~"  # RFC 2231 attribute-char, beyond letters and digits
@@ -57,8 +57,8 @@ _ATTRIBUTE_CHARS = "!#$&+-.^_`{|}~"  # RFC 2231 attribute-char, beyond letters a
 _PRINTABLE = bytes([9, 10, 13, *range(32, 127)])
 # The header fields that describe a body (RFC 2045 3), alone at the head of a finished entity.
 _FIELD_BODY = rb":[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*"
-_ENTITY_HEAD = re.compile(rb"(?:(?:Content-[A-Za-z-]+|MIME-Version)" + _FIELD_BODY + rb")+", re.IGNORECASE)
-_MIME_VERSION = re.compile(rb"^MIME-Version" + _FIELD_BODY, re.IGNORECASE | re.MULTILINE)
+_ENTITY_HEAD = rb"(?:(?:Content-[A-Za-z-]+|MIME-Version)" + _FIELD_BODY + rb")+"
+_MIME_VERSION = rb"^MIME-Version" + _FIELD_BODY
 
 
 #: A MIME entity: its headers, an empty line and its body, already transfer-encoded. A `FilePart` is one by itself.
@@ -81,7 +81,8 @@ def build(message: Message, *, mailbox: str = "", ascii_attachments: bool = Fals
     charset = message.charset or "utf-8"
     body = _body(message, charset, ascii_attachments) if message.entity is None else _entity(message)
     headers = "\r\n".join(header_lines(message, charset, mailbox))
-    return Content(_joined([f"{headers}\r\nMIME-Version: 1.0\r\n".encode(), *body], bool(message.attachments)))
+    pieces = [f"{headers}\r\nMIME-Version: 1.0\r\n".encode(), *body]
+    return Content(_joined(pieces) if message.attachments else (b"".join(pieces),))  # type: ignore[arg-type]
 
 
 def with_bcc(content: Content, addresses: Sequence[str]) -> Content:
@@ -158,14 +159,12 @@ def _boundary(message_id: str, texts: Iterable[bytes]) -> bytes:
     made = message_id.encode("utf-8", "replace")
     while True:
         made = b"=_%08x" % crc32(made)
-        if not any(made in text for text in plain):
+        if not plain or not any(made in text for text in plain):
             return made
 
 
-def _joined(pieces: Sequence[Piece], files: bool) -> tuple[Piece, ...]:
+def _joined(pieces: Iterable[Piece]) -> tuple[Piece, ...]:
     """The same with neighbouring bytes made one."""
-    if not files:
-        return (b"".join(cast("Sequence[bytes]", pieces)),)
     out: list[Piece] = []
     neighbours: list[bytes] = []
     for piece in pieces:
@@ -184,7 +183,7 @@ def _joined(pieces: Sequence[Piece], files: bool) -> tuple[Piece, ...]:
 
 def _text(text: str, subtype: str, charset: str) -> bytes:
     if "\r" in text:
-        text = _NEWLINE.sub("\n", text)
+        text = re.sub(_NEWLINE, "\n", text)
     usable = charset if charset == "utf-8" else usable_charset(charset, text)
     if usable == "utf-8":
         data = _utf8(text)
@@ -235,7 +234,7 @@ def _attachment(attachment: Attachment, ascii_only: bool) -> FilePart:
     if content_type.lower().startswith("message/"):
         # RFC 2046 5.2.1 allows no base64 for a message inside a message. One that cannot go as it is keeps it.
         data = read_file(data) if isinstance(data, Path) else bytes(memoryview(data))
-        lines = _NEWLINE_BYTES.sub(CRLF, data)
+        lines = re.sub(_NEWLINE_BYTES, CRLF, data)
         if b"\0" not in lines and _has_short_lines(lines):
             data, encoding = lines, "7bit" if lines.isascii() else "8bit"
     if isinstance(data, Path):
@@ -311,11 +310,11 @@ def _entity(message: Message) -> Entity:
     if not isinstance(data, bytes):
         raise InvalidMessage("an entity is bytes: headers, an empty line, and a body", code="entity_invalid")
     # Mail knows only CRLF (RFC 5322 2.3), and signatures are made over that form (RFC 8551 3.1.1).
-    data = _NEWLINE_BYTES.sub(CRLF, data)
-    head = _ENTITY_HEAD.match(data)
+    data = re.sub(_NEWLINE_BYTES, CRLF, data)
+    head = re.match(_ENTITY_HEAD, data, flags=re.IGNORECASE)
     if not (head and head[0].isascii() and data.startswith(CRLF, head.end()) and b"\0" not in data):
         raise InvalidMessage("an entity begins with its Content- headers and an empty line", code="entity_invalid")
     if not _has_short_lines(data):
         raise InvalidMessage(f"an entity has no line above {MAX_LINE_BYTES} bytes", code="entity_invalid")
     # The message says MIME-Version itself.
-    return (_MIME_VERSION.sub(b"", head[0]) + data[head.end() :],)
+    return (re.sub(_MIME_VERSION, b"", head[0], flags=re.IGNORECASE | re.MULTILINE) + data[head.end() :],)
