@@ -31,7 +31,8 @@ WINDOW = 4 * MAX_CONCURRENT_REQUESTS
 class GraphTransport:
     """Delivers over Microsoft Graph. Keeps its connections; safe to use from several threads, and after a fork.
 
-    All transports of this process that use the same mailbox with the same application share its limits.
+    All transports of this process that use the same mailbox with the same application share its limits. `check` is
+    there only when the settings allow to look into the mailbox.
     """
 
     concurrency = MAX_CONCURRENT_REQUESTS
@@ -40,6 +41,8 @@ class GraphTransport:
         self.name = name
         self.settings = settings
         self._calls = GraphCalls(settings, transport=name)
+        if settings.check:
+            self.check = self._check
 
     def deliver(self, envelope: Envelope) -> Receipt:
         started = monotonic()
@@ -81,15 +84,13 @@ class GraphTransport:
         if broken is not None:
             raise broken
 
-    def check(self, message_id: str) -> bool | None:
+    def _check(self, message_id: str) -> bool | None:
         """What became of a message that was `unknown`: True, accepted; False, certainly not; None, cannot tell.
 
-        Looks into the mailbox when the settings allow it. Before False, an unsent draft is deleted, so that the
-        message can never leave by itself. Touches the network, never raises.
+        Looks into the mailbox. Before False, an unsent draft is deleted, so that the message can never leave by
+        itself. Touches the network, never raises.
         """
-        if not self.settings.check or not message_id:
-            return None
-        return check(self._calls, message_id, self.settings.settle_s)
+        return check(self._calls, message_id, self.settings.settle_s) if message_id else None
 
     def content(self, envelope: Envelope) -> Content:
         """The message as Graph has to see it.
