@@ -436,3 +436,27 @@ def test_configuration_takes_every_kind_of_credential(simulator: Simulator, tmp_
 def test_an_unknown_kind_in_configuration_is_told_at_the_start(simulator: Simulator, make_app: MakeApp) -> None:
     with pytest.raises(ConfigurationError, match="magic"):
         make_app(graph_setup(simulator, provider="magic"))
+
+
+@pytest.mark.usefixtures("on_app_service")
+def test_no_log_line_holds_a_secret_or_a_token(
+    simulator: Simulator, tmp_path: Path, made: str, another: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those of MSAL and urllib3 included, at the level that somebody switches on to find a fault."""
+    outside = simulator.outside_token()
+    (tmp_path / "token").write_text(outside)
+    simulator.upload_certificate(certificates.load(made).certificate_pem, another.client_id)
+    credentials = [
+        the_credential(simulator),
+        the_credential(simulator, client_secret="wrong-but-secret", previous_client_secret=simulator.client_secret),
+        the_credential(simulator, client_id=another.client_id, client_secret="", certificate=made),
+        federated(simulator, token_file=str(tmp_path / "token")),
+        MACHINE,
+    ]
+    with caplog.at_level(logging.DEBUG):
+        tokens = [source(simulator, credential).token() for credential in credentials]
+    header = simulator.identity_environment["IDENTITY_HEADER"]
+    told = caplog.text + "".join(str(record.__dict__) for record in caplog.records)
+    for secret in (simulator.client_secret, "wrong-but-secret", outside, header, *tokens, made.splitlines()[3]):
+        assert secret not in told
+    assert "AADSTS7000215" in told
