@@ -16,7 +16,7 @@ import sys
 import traceback
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from types import ModuleType
 from typing import Any
 
@@ -51,12 +51,14 @@ def _answer(peer: ModuleType, job: Job, profile: bool) -> dict[str, Any]:
             _forget_peak()
             before = _peak_bytes()
             profiler = cProfile.Profile() if profile else None
-            started = perf_counter()
+            # What is made without a network is measured by the processor's time: other processes then matter less.
+            clock = process_time if job.kind in ("build", "own-layers") else perf_counter
+            started = clock()
             if profiler:
                 profiler.runcall(work)
             else:
                 work()
-            seconds = perf_counter() - started
+            seconds = clock() - started
             grown = _peak_bytes() - before
         if profiler:
             pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(25)
