@@ -20,7 +20,7 @@ from functools import lru_cache
 from math import floor
 from time import time
 
-from .address import Address, AddressLike, one_line
+from .address import MAX_NAME_CHARS, Address, AddressLike, one_line
 from .errors import InvalidMessage
 from .message import Message
 
@@ -162,7 +162,9 @@ def _phrase(name: str, charset: str) -> str:
         return encoded_words(name, charset).replace("\r\n ", " ")
     if _ATOMS.fullmatch(name) and "  " not in name:
         return name
-    return quoted(name)
+    text = quoted(name)
+    # A quoted string stands on one line, which has an end; encoded words may be folded.
+    return text if len(text) <= MAX_NAME_CHARS else encoded_words(name, charset).replace("\r\n ", " ")
 
 
 def _address_line(name: str, addresses: Iterable[object], charset: str) -> str:

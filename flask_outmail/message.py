@@ -166,13 +166,12 @@ class Message:
             sender = f"{name} <{address}>" if name else address
         #: What stood in for a sender that nobody gave, so that one assigned later can be told from it.
         self.default_sender_used: AddressLike | None = sender if default else None
-        # One address in place of a list is a slip that would otherwise become one recipient per letter.
-        self.recipients: Any = [recipients] if isinstance(recipients, str) else recipients or []
+        self.recipients = recipients if isinstance(recipients, list) else _listed(recipients)
         self.subject = subject
         self.sender: AddressLike | None = sender
         self.reply_to = reply_to
-        self.cc: Any = [cc] if isinstance(cc, str) else cc or []
-        self.bcc: Any = [bcc] if isinstance(bcc, str) else bcc or []
+        self.cc = cc if isinstance(cc, list) else _listed(cc)
+        self.bcc = bcc if isinstance(bcc, list) else _listed(bcc)
         self.body = body
         self.alts: dict[str, str] = {} if html is None else {"html": html}
         if alts:
@@ -189,7 +188,7 @@ class Message:
         self.extra_headers = extra_headers
         self.mail_options: Any = mail_options or []
         self.rcpt_options: Any = rcpt_options or []
-        self.attachments: Any = attachments or []
+        self.attachments = attachments if isinstance(attachments, list) else _listed(attachments)
         self.envelope_from = envelope_from
         self.importance = importance
         self.read_receipt_to = read_receipt_to
@@ -385,6 +384,16 @@ def _check_attachment(attachment: Attachment) -> None:
         if not re.fullmatch(_FIELD_NAME, name) or name.lower() in _PART_HEADERS:
             raise BadHeaderError(f"attachment header {name!r} is not a header name", code="header_name")
         check_header_text(f"attachment header {name}", str(text))
+
+
+def _listed(given: Any) -> Any:
+    """What was given, as something that may be read twice."""
+    if isinstance(given, str):
+        # One address in place of a list is a slip that would otherwise become one recipient per letter.
+        return [given]
+    if not given:
+        return []
+    return given if hasattr(given, "__len__") else list(given)
 
 
 @lru_cache(64)

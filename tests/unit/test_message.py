@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from flask_outmail.envelope import Envelope
 from flask_outmail.errors import BadHeaderError, InvalidMessage, MissingRecipients, MissingSender
 from flask_outmail.message import Address, Attachment, Message
 
@@ -124,3 +125,52 @@ def test_the_message_id_is_of_the_senders_domain_and_names_no_machine() -> None:
     later = message(sender=None)
     later.sent_by("Shop <shop@shop.example>")
     assert later.msgId.endswith("@shop.example>")
+
+
+def test_recipients_and_attachments_that_can_be_read_once_are_read_once() -> None:
+    once = message(
+        recipients=(f"{name}@x.example" for name in ("ann", "bob")),
+        attachments=(Attachment(name, "text/plain", b"x") for name in ("a.txt", "b.txt")),
+    )
+    envelope = Envelope.for_message(once)
+    assert envelope.recipients == ("ann@x.example", "bob@x.example")
+    assert [file.name for file in envelope.content.files] == ["a.txt", "b.txt"]
+
+
+@pytest.mark.parametrize("data", [5, 10**9, ["x"], object()])
+def test_an_attachment_of_no_kind_of_bytes_is_refused(data: Any) -> None:
+    with pytest.raises(InvalidMessage):
+        Envelope.for_message(message(attachments=[Attachment("a", "text/plain", data)]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"importance": "urgent"},
+        {"in_reply_to": "<a b@x.example>"},
+        {"in_reply_to": "<1@x.example>\r\nBcc: spy@x.example"},
+        {"references": ["<1@x.example>", "two words"]},
+        {"unsubscribe": "javascript:alert(1)"},
+        {"unsubscribe": ["https://x.example/a>, <https://evil.example"]},
+        {"unsubscribe": "mailto:leave@x.example", "unsubscribe_post": True},
+        {"unsubscribe_post": True},
+        {"auto_submitted": "auto-generated\r\nBcc: spy@x.example"},
+        {"read_receipt_to": "nobody"},
+        {"envelope_from": "a@x.example, b@x.example"},
+        {"alts": {"calendar; charset=x": "x"}},
+        {"alts": {"calendar; method": "x"}},
+        {"entity": b"Subject: spy\r\n\r\nx"},
+        {"entity": b"Content-Type: text/plain\r\nBcc: spy@x.example\r\n\r\nx", "body": None},
+        {"entity": b"no headers", "body": None},
+        {"entity": "Content-Type: text/plain\r\n\r\nx", "body": None},
+        {"entity": b"Content-Type: text/plain\r\n\r\n" + b"x" * 999, "body": None},
+        {"entity": b"Content-Type: text/plain\r\n\r\nx", "html": "<p>"},
+    ],
+)
+def test_a_field_that_cannot_say_what_it_holds_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidMessage):
+        Envelope.for_message(message(**changes))
+
+
+def test_a_thread_may_be_given_as_it_stands_in_the_header() -> None:
+    assert message(references="<1@x.example> <2@x.example>").thread == ["<1@x.example>", "<2@x.example>"]

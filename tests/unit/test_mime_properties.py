@@ -250,3 +250,8 @@ def test_a_huge_message_and_an_empty_one() -> None:
     assert text_of(parsed(built(body="x" * 3_000_000))) == "x" * 3_000_000
     empty = parsed(built(subject="", body="", extra_headers={"X-Empty": ""}))
     assert (empty["Subject"], text_of(empty), empty["X-Empty"]) == (None, "", "")
+
+
+@pytest.mark.parametrize("name", ['"' * 500, "\\" * 500, "word " * 99, "x" * 500, "ü" * 500])
+def test_a_name_as_long_as_may_be(name: str) -> None:
+    built(sender=(name, "shop@x.example"), recipients=[(name, "ann@x.example")])
