@@ -24,6 +24,7 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from flask_outmail.simulator import Simulator
+from flask_outmail.working import make_worker
 
 from . import config, create_app
 from .models import DEMO_USERS, create_tables
@@ -99,6 +100,25 @@ class SimulatorPart:
         self.simulator.close()
 
 
+class WorkerPart:
+    """A worker in a thread of this process, for what is in the outbox. Elsewhere `flask outmail worker` is one."""
+
+    name = "the worker"
+
+    def __init__(self, app: Flask) -> None:
+        self._worker, self._side = make_worker(app.extensions["outmail"])
+        self._thread = threading.Thread(target=self._worker.run, name="worker", daemon=True)
+        self._thread.start()
+
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        self._worker.stop()
+        self._thread.join(STOP_WITHIN_S)
+        self._side.close()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when it was stopped by Ctrl-C or SIGTERM, 1 when a part could not start or stopped by itself."""
     stop = threading.Event()
@@ -137,6 +157,7 @@ def _run(options: argparse.Namespace, parts: list[Part], stop: threading.Event) 
         create_tables()
     shop = Shop(app, _listen(options.host, options.port))
     parts.append(shop)
+    parts.append(WorkerPart(app))
     _wait_until_it_answers(shop.url)
     if not stop.is_set():
         print(_announcement(shop.url, mailboxes), flush=True)

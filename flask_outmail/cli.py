@@ -267,4 +267,4 @@ def auth_list(as_json: bool) -> None:
 
 
 # Further commands, in a file of their own; importing it is what adds them.
-from . import cli_alerts  # noqa: E402, F401
+from . import cli_alerts, cli_deliveries  # noqa: E402, F401

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flask import Flask, current_app
+from flask import Flask, current_app, request
 
 from .access import Access
 from .compat import Connection, MailState, Message
@@ -230,6 +230,8 @@ class Mail(Sending):
         app.extensions["outmail"] = engine
         app.jinja_env.globals.setdefault("mail", TemplateMail(self))
         self._add_pages(app, settings)
+        if app.debug and settings.delivery == "outbox" and settings.worker_in_debug and not app._got_first_request:
+            self._work_in_development(app, engine)
         return state
 
     def init_mail(self, config: Mapping[str, Any], debug: bool = False, testing: bool = False) -> State:
@@ -296,6 +298,21 @@ class Mail(Sending):
             logger.warning("mail was set up after the first request: its pages are not there")
             return
         app.register_blueprint(create_blueprint(), url_prefix=settings.url_prefix)
+
+    @staticmethod
+    def _work_in_development(app: Flask, engine: Engine) -> None:
+        """Starts a worker thread with the first request that the development server of Flask serves."""
+        from .working import DevelopmentWorker
+
+        worker = DevelopmentWorker(engine)
+
+        def start() -> None:
+            # Only there: real servers have processes of their own for it, and tests want none.
+            is_development = str(request.environ.get("SERVER_SOFTWARE", "")).startswith("Werkzeug")
+            if is_development and not engine.database.is_in_memory:
+                worker.start()
+
+        app.before_request(start)
 
     def __getattr__(self, name: str) -> Any:
         # Flask-Mail gives the state's attributes through the extension, and None for those it does not have.

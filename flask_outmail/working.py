@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from sqlalchemy.orm import Session
 from .current import Current
 from .envelope import Receipt
 from .errors import OutmailError
+from .models import utc_now
 from .outbox.claims import Begun
 from .outbox.retry import Policy
 from .outbox.roster import Watch
@@ -34,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 #: How long a stopping worker waits for alerts that are being sent, in seconds.
 TELL_WITHIN_S = 5.0
+#: How long a development server that ends waits for its worker, in seconds.
+END_WITHIN_S = 5.0
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -129,8 +134,10 @@ class ApplicationSide:
             logger.error("what happened could not be told", extra={"error": type(exc).__name__})
 
 
-def make_worker(engine: Engine, *, concurrency: int = 0, watch: Watch | None = None) -> tuple[Worker, ApplicationSide]:
-    """A worker for an application; `concurrency` limits it further than its connections do.
+def make_worker(
+    engine: Engine, *, concurrency: int = 0, watch: Watch | None = None, now: Callable[[], datetime] = utc_now
+) -> tuple[Worker, ApplicationSide]:
+    """A worker for an application; `concurrency` limits it further than its connections do. `now` is its clock.
 
     `watch` is what earlier workers of this process have seen of the others, for those that live shortly.
     """
@@ -149,7 +156,42 @@ def make_worker(engine: Engine, *, concurrency: int = 0, watch: Watch | None = N
         concurrency=concurrency,
         version=ours,
     )
-    return Worker(side, worker_settings, engine.queueing.spool, watch=watch), side
+    return Worker(side, worker_settings, engine.queueing.spool, watch=watch, now=now), side
+
+
+class DevelopmentWorker:
+    """A worker in a thread of the development server, so that nobody needs a second terminal.
+
+    `start` may be called any number of times. It ends with the process, after what is under way.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._worker: Worker | None = None
+
+    def start(self) -> None:
+        with self._lock:
+            if self._worker is not None:
+                return
+            self._worker, side = make_worker(self._engine)
+        worker = self._worker
+        self._engine.wake = worker.wake
+
+        def run() -> None:
+            try:
+                worker.run()
+            finally:
+                side.close()
+
+        thread = threading.Thread(target=run, name="outmail-worker", daemon=True)
+        thread.start()
+
+        def end() -> None:
+            worker.stop()
+            thread.join(END_WITHIN_S)
+
+        atexit.register(end)
 
 
 def run_worker(engine: Engine, *, once: bool = False, drain: bool = False, concurrency: int = 0) -> int:

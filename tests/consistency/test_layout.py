@@ -45,6 +45,7 @@ ROWS: dict[int, tuple[str, ...]] = {
         "cli",
         "celery",
         "cli_alerts",
+        "cli_deliveries",
         "testing",
         "testing_outbox",
         "testing_contract",

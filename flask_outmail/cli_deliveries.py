@@ -1,0 +1,137 @@
+"""`flask outmail deliveries …`: what became of messages, and what a person may do about it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from flask.cli import with_appcontext
+
+from .cli import Refusal, engine, outmail_commands, show_remedy
+from .diagnosis.remedies import remedy_for
+from .errors import OutmailError
+from .models import Attempt, Delivery
+from .outbox import store
+from .outbox.states import FINAL, STATES
+
+
+@outmail_commands.group("deliveries", help="Messages: what became of them; try again, cancel.")
+def deliveries() -> None: ...
+
+
+@deliveries.command("list")
+@click.option("--state", type=click.Choice(sorted(STATES)), default=None, help="Only those in this state.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_appcontext
+def deliveries_list(state: str | None, limit: int, as_json: bool) -> None:
+    """List deliveries, the newest first."""
+    try:
+        with engine().database.session() as session:
+            rows = [_facts(row) for row in store.newest(session, state=state or "", limit=limit)]
+    except OutmailError as exc:
+        raise Refusal(exc) from exc
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        click.echo("There is no such delivery." if state else "There is no delivery yet.")
+    for row in rows:
+        to = ", ".join(row["recipients"])
+        shown = f"{to[:37]}…" if len(to) > 38 else to
+        click.echo(f"{row['id']:>8}  {row['created_at'][:16]}  {row['state']:<10}  {shown:<38}  {row['subject'][:40]}")
+
+
+@deliveries.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_appcontext
+def deliveries_show(name: str, as_json: bool) -> None:
+    """Show one delivery with its attempts. NAME is its number, or what `enqueue` gave."""
+    try:
+        with engine().database.session() as session:
+            row = _found(store.find(session, name))
+            facts = _facts(row)
+            facts["attempts"] = [_attempt(one) for one in row.attempts]
+    except OutmailError as exc:
+        raise Refusal(exc) from exc
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    tries = facts.pop("attempts")
+    for key, value in facts.items():
+        click.echo(f"{key.replace('_', ' '):<14} {', '.join(value) if isinstance(value, list) else value or '–'}")
+    click.echo(f"{'':<14} {STATES[facts['state']]}")
+    for one in tries:
+        told = " · ".join(str(part) for part in (one["code"], one["reason"], one["request_id"]) if part)
+        click.echo(f"  {one['number']}. {one['at'][:19]}  {one['connection']:<10}  {one['state']:<9}  {told}")
+    if facts["code"] and facts["state"] != "accepted":
+        show_remedy(remedy_for(OutmailError(facts["reason"], code=facts["code"], detail=facts["reason"])))
+
+
+@deliveries.command("retry")
+@click.argument("name")
+@click.option("--may-arrive-twice", is_flag=True, help="Also one of which nobody knows whether it has arrived.")
+@with_appcontext
+def deliveries_retry(name: str, may_arrive_twice: bool) -> None:
+    """Queue one again that was not accepted, or that waits for its time."""
+    try:
+        with engine().database.session() as session:
+            row = _found(store.find(session, name))
+            store.retry(session, row.id, may_arrive_twice=may_arrive_twice)
+            session.commit()
+    except OutmailError as exc:
+        raise Refusal(exc) from exc
+    click.echo("It is queued, and leaves as soon as a worker is free.")
+
+
+@deliveries.command("cancel")
+@click.argument("name")
+@with_appcontext
+def deliveries_cancel(name: str) -> None:
+    """Cancel one that has not left yet, and drop its content."""
+    try:
+        with engine().database.session() as session:
+            store.cancel(session, _found(store.find(session, name)).id)
+            session.commit()
+    except OutmailError as exc:
+        raise Refusal(exc) from exc
+    click.echo("It is cancelled.")
+
+
+def _found(row: Delivery | None) -> Delivery:
+    if row is None:
+        raise store.NotPossible("there is no such delivery")
+    return row
+
+
+def _facts(row: Delivery) -> dict[str, Any]:
+    due_at = row.due_at.isoformat() if row.due_at and row.state not in FINAL else None
+    return {
+        "id": row.id,
+        "delivery_id": row.uid,
+        "state": row.state,
+        "connection": row.connection,
+        "recipients": list(row.recipients or []),
+        "subject": row.subject,
+        "message_id": row.message_id,
+        "created_at": row.created_at.isoformat(),
+        "due_at": due_at,
+        "attempt_count": row.attempt_count,
+        "code": row.code,
+        "reason": row.reason,
+    }
+
+
+def _attempt(one: Attempt) -> dict[str, Any]:
+    return {
+        "number": one.number,
+        "at": one.at.isoformat(),
+        "connection": one.connection,
+        "state": one.state,
+        "code": one.code,
+        "reason": one.reason,
+        "request_id": one.request_id,
+        "elapsed_s": one.elapsed_s,
+    }

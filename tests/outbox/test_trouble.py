@@ -1,0 +1,220 @@
+"""What a worker does when everything around it fails: the database, the disk, the clock, the server, the setup."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+
+from flask_outmail import Mail
+from flask_outmail.models import Delivery, Lane
+from flask_outmail.outbox import roster
+from flask_outmail.simulator import Simulator
+from flask_outmail.working import make_worker
+
+from ..conftest import MakeApp, engine_of, make_message
+from ..integration.test_holding import activate, smtp_values
+from .conftest import QUICK, OutboxApp, attempts, rows, states, work
+
+
+@pytest.fixture
+def app_database_url(sqlite_url: str) -> str:
+    return sqlite_url
+
+
+@pytest.fixture
+def shop(outbox_app: OutboxApp, tmp_path: Path) -> tuple[Flask, Mail]:
+    return outbox_app(OUTMAIL_SPOOL_DIR=str(tmp_path / "spool"))
+
+
+@contextmanager
+def no_commits(app: Flask, *, begins_after: int, count: int, pretend: bool = False) -> Iterator[None]:
+    """The database fails at `count` commits after some; with `pretend` it had committed, and nobody heard of it."""
+    engine = app.extensions["sqlalchemy"].engine
+    seen = [0]
+
+    def fail(connection: Any) -> None:
+        seen[0] += 1
+        if begins_after < seen[0] <= begins_after + count:
+            if pretend:
+                connection.connection.dbapi_connection.commit()
+            raise OperationalError("commit", {}, Exception("disk I/O error"))
+
+    event.listen(engine, "commit", fail)
+    try:
+        yield
+    finally:
+        event.remove(engine, "commit", fail)
+
+
+@pytest.mark.parametrize("pretend", [False, True], ids=["nothing was committed", "it was committed all the same"])
+@pytest.mark.parametrize("begins_after", range(6))
+def test_a_commit_that_fails_at_any_moment_neither_loses_nor_repeats(
+    shop: tuple[Flask, Mail], simulator: Simulator, begins_after: int, pretend: bool
+) -> None:
+    app, mail = shop
+    for number in range(4):
+        mail.send(make_message(subject=str(number)))
+    with no_commits(app, begins_after=begins_after, count=3, pretend=pretend):
+        work(app, drain=True, concurrency=1)
+    assert states(app) == ["accepted"] * 4
+    assert sorted(one.subject for one in simulator.delivered) == ["0", "1", "2", "3"]
+    assert [state for state, _ in attempts(app)] == ["accepted"] * 4
+
+
+def test_an_outcome_that_the_database_never_took_is_in_the_spool_and_counts_at_the_next_start(
+    shop: tuple[Flask, Mail], simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, mail = shop
+    mail.send(make_message())
+    worker, side = make_worker(engine_of(app))
+    engine = app.extensions["sqlalchemy"].engine
+    begun = threading.Event()
+
+    def fail(connection: Any) -> None:
+        # From the moment that the message has left, the database takes nothing more.
+        if simulator.delivered:
+            begun.set()
+            raise OperationalError("commit", {}, Exception("database or disk is full"))
+
+    event.listen(engine, "commit", fail)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    assert begun.wait(20)
+    while not engine_of(app).queueing.spool.names():
+        assert thread.is_alive()
+    worker.stop()
+    worker.stop()
+    thread.join(20)
+    event.remove(engine, "commit", fail)
+    side.close()
+    assert states(app) == ["claimed"], "as after a kill: begun, and no word of its end"
+    assert work(app) == 0
+    assert states(app) == ["accepted"]
+    assert len(simulator.delivered) == 1
+
+
+def test_a_worker_that_was_taken_for_dead_reports_what_really_came_of_its_message(
+    shop: tuple[Flask, Mail], simulator: Simulator
+) -> None:
+    app, mail = shop
+    simulator.faults.hang("smtp.dot", 1.0)
+    mail.send(make_message())
+    worker, side = make_worker(engine_of(app))
+    thread = threading.Thread(target=lambda: worker.run(drain=True))
+    thread.start()
+    while states(app) != ["claimed"] or rows(app)[0].begun_at is None:
+        assert thread.is_alive()
+    with engine_of(app).database.session() as session:
+        beat = roster.beats(session)[worker.id]
+        while roster.bury(session, worker.id, beat, now=datetime.now(timezone.utc), at_least_once=False) is None:
+            session.rollback()
+            beat = roster.beats(session)[worker.id]
+        session.commit()
+    assert states(app) == ["unknown"]
+    thread.join(20)
+    side.close()
+    assert states(app) == ["accepted"] and len(simulator.delivered) == 1
+
+
+def test_a_clock_that_is_set_back_an_hour_stops_nothing(shop: tuple[Flask, Mail], simulator: Simulator) -> None:
+    app, mail = shop
+    for _ in range(3):
+        mail.send(make_message())
+    simulator.faults.preset("smtp-rcpt-451", recipient="ann@customers.example")
+    jumps = [timedelta(), timedelta(hours=-1)]
+    calls = [0]
+
+    def now() -> datetime:
+        calls[0] += 1
+        return datetime.now(timezone.utc) + jumps[calls[0] > 2]
+
+    worker, side = make_worker(engine_of(app), now=now)
+    worker.run(once=True)
+    side.close()
+    work(app)
+    assert set(states(app)) <= {"accepted", "waiting"}
+    assert len(simulator.delivered) >= 2
+
+
+def test_two_revisions_switched_while_sending_lose_and_repeat_nothing(
+    make_app: MakeApp, simulator: Simulator, tmp_path: Path
+) -> None:
+    app, mail = make_app(db=True, OUTMAIL_DELIVERY="outbox", OUTMAIL_SPOOL_DIR=str(tmp_path / "spool"), **QUICK)
+    activate(app, smtp_values(simulator, from_name="One"), verified=True)
+    for number in range(30):
+        mail.send(make_message(subject=str(number)))
+    worker, side = make_worker(engine_of(app))
+    thread = threading.Thread(target=lambda: worker.run(drain=True))
+    thread.start()
+    while len(simulator.delivered) < 5:
+        assert thread.is_alive()
+    activate(app, smtp_values(simulator, from_name="Two"), verified=True)
+    thread.join(60)
+    side.close()
+    assert states(app) == ["accepted"] * 30
+    assert sorted(int(one.subject) for one in simulator.delivered) == list(range(30))
+
+
+def test_a_secret_that_expired_is_waited_for_and_its_replacement_lets_everything_go(
+    make_app: MakeApp, simulator: Simulator, tmp_path: Path
+) -> None:
+    app, mail = make_app(db=True, OUTMAIL_DELIVERY="outbox", OUTMAIL_SPOOL_DIR=str(tmp_path / "spool"), **QUICK)
+    activate(app, smtp_values(simulator, password="expired", failure_alerts_to=""), verified=True)
+    for _ in range(3):
+        mail.send(make_message())
+    work(app, once=True)
+    assert states(app) == ["queued"] * 3
+    with engine_of(app).database.session() as session:
+        assert session.query(Lane).filter_by(connection="primary").one().paused_until is not None
+    activate(app, smtp_values(simulator, failure_alerts_to=""), verified=True)
+    assert work(app) == 3
+
+
+def test_held_mail_follows_a_passed_test_at_a_measured_pace(
+    make_app: MakeApp, simulator: Simulator, tmp_path: Path
+) -> None:
+    config = {"OUTMAIL_RELEASE_PER_MINUTE": 120, "OUTMAIL_SPOOL_DIR": str(tmp_path / "spool"), **QUICK}
+    app, mail = make_app(db=True, OUTMAIL_DELIVERY="outbox", **config)
+    activate(app, smtp_values(simulator))
+    for _ in range(4):
+        mail.send(make_message())
+    work(app, once=True)
+    assert states(app) == ["held"] * 4
+    activate(app, smtp_values(simulator), verified=True)
+    worker, side = make_worker(engine_of(app))
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    most = 0
+    while states(app) != ["accepted"] * 4:
+        assert thread.is_alive()
+        most = max(most, states(app).count("queued") + states(app).count("claimed"))
+    worker.stop()
+    thread.join(20)
+    side.close()
+    assert most <= 3, "they did not all go at once"
+
+
+def test_one_that_cannot_be_decrypted_fails_and_keeps_its_content_for_the_day_the_key_is_back(
+    shop: tuple[Flask, Mail], simulator: Simulator
+) -> None:
+    app, mail = shop
+    mail.send(make_message())
+    mail.send(make_message())
+    with engine_of(app).database.session() as session:
+        first = session.query(Delivery).order_by(Delivery.id).first()
+        assert first is not None
+        first.content_sealed = b"00000000:sealed with a key that is gone"
+        session.commit()
+    assert work(app) == 1
+    assert [(row.state, row.code) for row in rows(app)] == [("failed", "secret_unreadable"), ("accepted", "")]
+    with engine_of(app).database.session() as session:
+        assert session.query(Delivery.content_sealed).order_by(Delivery.id).first()[0]  # type: ignore[index]
