@@ -31,6 +31,9 @@ _ENHANCED = re.compile(r"^([245]\.\d{1,3}\.\d{1,3})(?:\s|$)")
 # A CR or LF inside a command would be a second command.
 _UNSAFE = re.compile(r"[\r\n\x00]")
 
+#: The beginnings of a reply of one line that says yes.
+_COMMON = {b"250 ": 250, b"354 ": 354, b"251 ": 251}
+
 Observer = Callable[[str, str], None]
 
 
@@ -293,15 +296,23 @@ class SmtpClient:
 
     def reply(self, timeout_s: float = 0.0) -> Reply:
         """The next reply, within `timeout_s` (0: the time-out of this connection)."""
+        deadline = 0.0
+        if self._at >= len(self._buffer):
+            deadline = monotonic() + (timeout_s or self.timeout_s)
+            self._receive(deadline)
         buffer, at = self._buffer, self._at
         end = buffer.find(b"\n", at)
-        if end < 0 or buffer[at + 3 : at + 4] == b"-":
-            return self._long_reply(timeout_s or self.timeout_s)
+        code = _COMMON.get(buffer[at : at + 4])
+        if end < 0 or code is None or self._observe is not None:
+            return self._long_reply(deadline or monotonic() + (timeout_s or self.timeout_s))
+        # Four of these stand behind every message of a bulk, so they are read with as little ado as can be.
         self._at = end + 1
-        return self._finished([self._line(buffer[at:end])])
+        words = buffer[at + 4 : end].decode("utf-8", "replace").strip()
+        if self._secrets:
+            words = self._secrets.mask_whole(words)
+        return Reply(code, words, (words,))
 
-    def _long_reply(self, timeout_s: float) -> Reply:
-        deadline = monotonic() + timeout_s
+    def _long_reply(self, deadline: float) -> Reply:
         lines: list[tuple[int, str, str]] = []
         size = 0
         while True:
