@@ -118,6 +118,8 @@ class Pipeline:
         self._may_window = trusted
         self._in_doubt = False
         self._broken = False
+        # The pool has listened a moment ago.
+        self._has_listened = True
         self._mark = 0
         was_idle = session.count > 0 and monotonic() - self._client.heard_at > FRESH_S
         self._first_wait_s = PATIENCE_S if was_idle else 0.0
@@ -193,13 +195,17 @@ class Pipeline:
         if not self._grouped:
             return self._open_word_by_word(unit, head)
         try:
-            if self._client.has_spoken():
+            if self._has_spoken():
                 return self._spoke_first(unit)
             self._client.send(head)
         except OSError as exc:
             self._client.close()
             return Lost(self._judge.lost(exc))
         return self._opened(unit)
+
+    def _has_spoken(self) -> bool:
+        listened, self._has_listened = self._has_listened, False
+        return not listened and self._client.has_spoken()
 
     def _spoke_first(self, unit: _Unit) -> Outcome:
         """The server said something before it was asked: most often 421, because the connection was idle too long."""
@@ -257,7 +263,7 @@ class Pipeline:
         replies: list[Reply] = []
         wait_s = min(self._first_wait_s or client.timeout_s, client.timeout_s)
         try:
-            if client.has_spoken():
+            if self._has_spoken():
                 return self._spoke_first(unit)
             for line in head.split(b"\r\n")[:-1]:
                 client.send(line + b"\r\n")
@@ -490,7 +496,7 @@ class Pipeline:
             mark += len(data)
             unit.mark = mark
         try:
-            if len(under_way) == len(writes) and self._client.has_spoken():
+            if len(under_way) == len(writes) and self._has_spoken():
                 raise ConnectionResetError("the server spoke out of turn")
             self._client.send(writes[0] if len(writes) == 1 else b"".join(writes))
         except OSError as exc:
