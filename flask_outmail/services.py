@@ -79,7 +79,8 @@ class MailService(Protocol):
 
     `locked` names the fields that the service fills itself (a page shows them but does not let them be changed).
     Two more attributes may be there, for the check of the From domain: `spf_includes`, names of which its SPF record
-    should include one, and `dkim_selectors`, the names of the keys that the service signs with.
+    should include one, and `dkim_selectors`, the names of the keys that the service signs with. A service that others
+    should move to may have `replaces(values, environment)`: another service's values as its own, or None.
     """
 
     name: str
@@ -131,6 +132,14 @@ class Microsoft365Graph:
 
     def mailbox(self, values: SetupValues) -> str:
         return values.username
+
+    def replaces(self, values: SetupValues, environment: Environment) -> SetupValues | None:
+        """The same sender over Graph, for a log-in by password at a server of Microsoft 365; otherwise None."""
+        hosts = {cloud.smtp_host.lower() for cloud in environment.clouds.values() if cloud.smtp_host}
+        if values.service != SmtpServer.name or values.host.lower().rstrip(".") not in hosts:
+            return None
+        mailbox = values.username if "@" in values.username else values.from_address
+        return replace(values, service=self.name, host="", port=0, tls="tls", password="", username=mailbox)
 
     def transport(self, values: SetupValues, environment: Environment) -> Transport:
         credential, cloud = _credential(values), environment.cloud(values.credential)
@@ -244,6 +253,15 @@ def services() -> list[MailService]:
     """All mail services in the order of the set-up page: the recommended one first."""
     _load_entry_points()
     return sorted(_registry.values(), key=lambda service: not service.recommended)
+
+
+def successor(values: SetupValues, environment: Environment) -> tuple[MailService, SetupValues] | None:
+    """The service that these values should move to, and the values there; None when they may stay."""
+    for one in services():
+        moved = getattr(one, "replaces", lambda *_: None)(values, environment)
+        if moved is not None:
+            return one, moved
+    return None
 
 
 def service(name: str) -> MailService:

@@ -15,6 +15,7 @@ from ..errors import InvalidMessage
 from ..message import Address
 from ..models import PRIMARY
 from ..proving import Trial
+from ..services import MailService
 from ..settings import SetupValues
 from .blueprint import actor, ago, engine, pages, tell
 from .forms import SetupForm, csrf_refused, in_order, number, wanted_action
@@ -30,7 +31,7 @@ from .setup_form import (
     wanted_connection,
     warnings,
 )
-from .setup_saving import WouldStopMail, release, save
+from .setup_saving import WouldStopMail, import_configured, release, save
 from .trials import Run, refuse, stream
 
 #: What was typed, without secrets, while a new authentication object is made on another page.
@@ -61,6 +62,7 @@ class Page:
     would_stop_mail: bool = False
     csrf_failed: bool = False
     is_chosen: bool = False
+    is_moved: bool = False
 
     def render(self, status: int = 200) -> ResponseReturnValue:
         found = engine()
@@ -75,8 +77,17 @@ class Page:
             "fills": self._fills(),
             "clouds": found.environment.clouds,
             "requests": _it_requests(self.form.username.data or ""),
+            "successor": self._successor(),
         }
         return render_template("outmail/setup.html", **context), status
+
+    def _successor(self) -> MailService | None:
+        """The service that the stored setup, or the configuration in force, should move to."""
+        stored = self.known.stored
+        if stored is None or self.known.locked_by or self.is_moved:
+            return None
+        found = services.successor(stored, engine().environment)
+        return found[0] if found else None
 
     def _fills(self) -> dict[str, dict[str, Any]]:
         """What each service fills in for each authentication object ("" for none): read by the script."""
@@ -173,6 +184,10 @@ def submit_setup() -> ResponseReturnValue:
     known = _know(connection)
     if known.locked_by:
         return _submit_locked(form, known, action)
+    if action == "import":
+        return _import(known)
+    if action == "move":
+        return _move(form, known)
     with engine().database.session() as database:
         entered = read(form, known, engine(), database)
     show(form, entered.values, entered.auth_object.id if entered.auth_object else None)
@@ -185,6 +200,30 @@ def submit_setup() -> ResponseReturnValue:
     if page.problems:
         return page.render(422)
     return _save(page, entered, action)
+
+
+def _import(known: Known) -> ResponseReturnValue:
+    """The MAIL_… configuration as a saved setup. It carries mail now, so it goes on carrying it."""
+    connection = _in_address(known.connection)
+    if known.active is None and known.configured_by and known.stored is not None:
+        with engine().database.session() as database:
+            try:
+                import_configured(engine(), database, known, by=actor())
+            except Conflict:
+                tell("Somebody saved a setup in the meantime; nothing was imported.", "warning")
+                return redirect(url_for(".setup", connection=connection))
+        tell("Imported. Mail goes on as before; the MAIL_… keys are no longer used and may be removed.")
+    return redirect(url_for(".setup", connection=connection))
+
+
+def _move(form: SetupForm, known: Known) -> ResponseReturnValue:
+    """The form filled in for the service that the stored setup should move to. Nothing is saved yet."""
+    moved = services.successor(known.stored, engine().environment) if known.stored is not None else None
+    if moved is None:
+        return redirect(url_for(".setup", connection=_in_address(known.connection)))
+    service, values = moved
+    show(form, service.complete(values, engine().environment), None)
+    return Page(form, known, is_chosen=True, is_moved=True).render()
 
 
 def _submit_locked(form: SetupForm, known: Known, action: str) -> ResponseReturnValue:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from .. import setups
+from .. import services, setups
 from ..engine import Engine
 from ..errors import OutmailError
 from ..models import AuthObject, Setup
@@ -67,6 +67,23 @@ def save(
     session.commit()
     engine.look_again()
     return Saved(row.revision, into_use, proven)
+
+
+def import_configured(engine: Engine, session: Session, known: Known, *, by: str) -> None:
+    """Saves the configuration in force as a revision and puts it into use, proven as it was. Commits.
+
+    Raises:
+        Conflict: somebody saved in the meantime; nothing was saved.
+    """
+    assert known.stored is not None  # noqa: S101 -- the caller has looked
+    values = services.service(known.stored.service).complete(known.stored, engine.environment)
+    row = setups.save(
+        session, values, engine.vault, by=by, seen_revision=known.newest_revision, connection=known.connection
+    )
+    setups.mark_verified(row, values, engine.vault, by=by)
+    setups.activate(row, by=by)
+    session.commit()
+    engine.look_again()
 
 
 def is_proven(engine: Engine, session: Session, known: Known, values: SetupValues) -> bool:
