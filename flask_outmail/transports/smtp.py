@@ -17,8 +17,9 @@ from ..content import Content
 from ..envelope import Envelope, Receipt
 from ..errors import DeliveryUnknown, OutmailError, TransportUnavailable
 from .dkim import DkimSigner
+from .smtp_jobs import Job, Lost, Take
 from .smtp_parallel import spread
-from .smtp_pipeline import Job, Lost, Pipeline, Take
+from .smtp_pipeline import Pipeline
 from .smtp_pool import SmtpPool
 from .smtp_session import EXCHANGE_CONNECTIONS, EXCHANGE_IDLE_S, SmtpSession, SmtpSettings
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from ..envelope import Receipt
 from ..errors import DeliveryUnknown, OutmailError
-from .smtp_pipeline import Job, Lost, Take
+from .smtp_jobs import Job, Lost, Take
 
 #: Messages asked for ahead of the outcomes, for each connection.
 _AHEAD = 4

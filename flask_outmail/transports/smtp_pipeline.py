@@ -17,82 +17,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime, timezone
 from time import monotonic
 
 from ..content import Content
-from ..envelope import Envelope, Receipt
-from ..errors import (
-    DeliveryError,
-    InvalidMessage,
-    MessageRejected,
-    OutmailError,
-    RecipientsRefused,
-    Refusal,
-    SenderRefused,
-)
-from .smtp_client import OutOfStep, Reply
-from .smtp_judge import queue_id
-from .smtp_session import SmtpSession, Transaction
+from ..errors import DeliveryError, OutmailError, RecipientsRefused, Refusal, SenderRefused
+from .smtp_client import OutOfStep
+from .smtp_jobs import Job, Lost, Outcome, Take, Unit
+from .smtp_session import SmtpSession
+from .smtp_step import InStep
 
 #: A message up to this size goes out in one write with its MAIL and RCPT; above it, their replies are waited for: the
 #: round trip is little beside the time that the message takes, and a refusal saves all of it.
 ONE_WRITE_BYTES = 65_536
-#: A connection that was heard of this lately is taken to be alive. On an older one the whole message is not risked in
-#: one write: a connection that died in the meantime would leave it unknown.
-FRESH_S = 5.0
-#: Longest wait for a reply where something better can be tried than to wait on: word by word, or a new connection.
-PATIENCE_S = 10.0
 
 
-@dataclass(slots=True)
-class Job:
-    """One message on its way through a transport.
-
-    `content` is the one that leaves (signed, if it shall be); `tries` counts connections that were lost; `plain` asks
-    for one command at a time; `outcome` is the final one.
-    """
-
-    envelope: Envelope
-    content: Content | None = None
-    started: float = 0.0
-    tries: int = 0
-    plain: bool = False
-    outcome: Receipt | OutmailError | None = None
-
-
-@dataclass(slots=True)
-class Lost:
-    """Certain: nothing of this message was accepted, and the connection is gone; it may be tried on another.
-
-    `error` is what to tell when it shall not be. `in_group` says that replies to a pipelined group were missing or
-    wrong, which is how servers fail that cannot do it.
-    """
-
-    error: OutmailError
-    in_group: bool = False
-    out_of_step: bool = False
-
-
-Outcome = Receipt | OutmailError | Lost
-#: The next message: `take(True)` may wait for one, `take(False)` must not; None when there is none (any more, or now).
-Take = Callable[[bool], Job | None]
-
-
-@dataclass(slots=True)
-class _Unit:
-    """A message under way in a window. `mark` is the count of bytes at which all of it has left."""
-
-    job: Job
-    content: Content
-    transaction: Transaction | None
-    mark: int = 0
-    has_reset: bool = False
-    outcome: Outcome | None = None
-
-
-class Pipeline:
+class Pipeline(InStep):
     """Sends what `take` gives over `session`, until there is no more or the connection is lost.
 
     `plain` is for servers that cannot take several commands at once; `trusted` for those that have shown they can:
@@ -108,21 +47,10 @@ class Pipeline:
         window: int = 1,
         sign: Callable[[Content], Content] | None = None,
     ) -> None:
-        self._session = session
-        self._sign = sign
-        self._client = session.client
-        self._judge = session.judge
-        self._grouped = session.pipelining and not plain
-        self._chunked = session.chunking
+        super().__init__(session, plain=plain, sign=sign)
         self._window = window
         self._may_window = trusted
         self._in_doubt = False
-        self._broken = False
-        # The pool has listened a moment ago.
-        self._has_listened = True
-        self._mark = 0
-        was_idle = session.count > 0 and monotonic() - self._client.heard_at > FRESH_S
-        self._first_wait_s = PATIENCE_S if was_idle else 0.0
 
     def run(self, take: Take) -> Iterator[tuple[Job, Outcome]]:
         """Yields every message taken with its outcome, in the order taken. Touches the network."""
@@ -138,299 +66,10 @@ class Pipeline:
             if self._in_doubt:
                 self._client.close()
 
-    @property
-    def _usable(self) -> bool:
-        return self._client.is_open and not self._client.ending and not self._broken
-
-    # -- in step -----------------------------------------------------------------------------------------------------
-
-    def _in_step(self, take: Take) -> Iterator[tuple[Job, Outcome]]:
-        unit = self._next(take, True)
-        while unit is not None:
-            # Not opened yet: the first, or the one before ended the connection's overlap.
-            outcome = unit.outcome or self._open(unit)
-            while outcome is None:
-                following = self._next(take, False) if self._grouped else None
-                # A message that cannot be prepared has its outcome; another is opened along with the content.
-                opens = following if following is not None and following.outcome is None else None
-                outcome = self._finish(unit, opens)
-                if opens is not None:
-                    opens.outcome = self._opened(opens)
-                    if isinstance(opens.outcome, Lost) and opens.outcome.out_of_step and isinstance(outcome, Receipt):
-                        # Which reply answered what, nobody can tell.
-                        outcome = self._judge.odd("replies out of step")
-                yield unit.job, outcome
-                if following is None:
-                    break
-                unit = following
-                outcome = unit.outcome
-            else:
-                yield unit.job, outcome
-            if not self._usable:
-                return
-            unit = self._next(take, True)
-
-    def _next(self, take: Take, wait: bool) -> _Unit | None:
-        job = take(wait)
-        if job is None:
-            return None
-        job.started = monotonic()
-        content = job.content or job.envelope.content
-        try:
-            if job.content is None and self._sign is not None:
-                content = job.content = self._sign(content)
-            return _Unit(job, content, self._session.prepare(job.envelope, content))
-        except OutmailError as exc:
-            return _Unit(job, content, None, outcome=exc)
-
-    def _head(self, unit: _Unit, *, reset: bool) -> bytes:
-        assert unit.transaction is not None  # noqa: S101 -- units without one have their outcome already
-        unit.has_reset = reset
-        head = unit.transaction.head if not reset else b"RSET\r\n" + unit.transaction.head
-        return head if self._chunked else head + b"DATA\r\n"
-
-    def _open(self, unit: _Unit) -> Outcome | None:
-        """Sends everything before the content; None when the server waits for that now."""
-        head = self._head(unit, reset=self._session.needs_reset)
-        if not self._grouped:
-            return self._open_word_by_word(unit, head)
-        try:
-            if self._has_spoken():
-                return self._spoke_first(unit)
-            self._client.send(head)
-        except OSError as exc:
-            self._client.close()
-            return Lost(self._judge.lost(exc))
-        return self._opened(unit)
-
-    def _has_spoken(self) -> bool:
-        listened, self._has_listened = self._has_listened, False
-        return not listened and self._client.has_spoken()
-
-    def _spoke_first(self, unit: _Unit) -> Outcome:
-        """The server said something before it was asked: most often 421, because the connection was idle too long."""
-        try:
-            reply = self._client.reply()
-        except OSError as exc:
-            return Lost(self._judge.lost(exc))
-        finally:
-            self._client.close()
-        error = self._judge.refusal(reply, "the server ended the connection")
-        return Lost(error) if self._session.count else error
-
-    def _opened(self, unit: _Unit) -> Outcome | None:
-        """Reads the replies to a group that was sent; None when the server waits for the content now."""
-        if not self._usable:
-            self._client.close()
-            return Lost(self._judge.lost(ConnectionError("the connection is closed")))
-        try:
-            replies = self._replies(unit, 0 if self._chunked else 1, wait_s=self._first_wait_s or PATIENCE_S)
-            if self._client.has_unread and not self._client.ending:
-                raise OutOfStep("more replies than commands")
-        except OSError as exc:
-            self._client.close()
-            # After a long silence it is rather the connection that was dead.
-            in_group = not self._first_wait_s
-            return Lost(self._judge.lost(exc), in_group=in_group, out_of_step=isinstance(exc, OutOfStep))
-        finally:
-            self._first_wait_s = 0.0
-        return self._judged(unit, replies)
-
-    def _replies(self, unit: _Unit, extra: int, *, wait_s: float = 0.0) -> list[Reply]:
-        """The replies to MAIL, every RCPT and `extra` commands after them; fewer when one of them is 421."""
-        client = self._client
-        wait_s = min(wait_s or client.timeout_s, client.timeout_s)
-        replies = []
-        count = 1 + len(unit.job.envelope.recipients) + extra
-        if unit.has_reset:
-            reply = client.reply(wait_s)
-            if client.ending:
-                return [reply]
-            if not reply:
-                raise OutOfStep("RSET was refused")
-            self._session.needs_reset = False
-        for number in range(count):
-            reply = client.reply(wait_s)
-            replies.append(reply)
-            if client.ending:
-                break
-            if 300 <= reply.code < 400 and not (extra and number == count - 1):
-                raise OutOfStep("a server waits for what was not announced")
-        return replies
-
-    def _open_word_by_word(self, unit: _Unit, head: bytes) -> Outcome | None:
-        client = self._client
-        replies: list[Reply] = []
-        wait_s = min(self._first_wait_s or client.timeout_s, client.timeout_s)
-        try:
-            if self._has_spoken():
-                return self._spoke_first(unit)
-            for line in head.split(b"\r\n")[:-1]:
-                client.send(line + b"\r\n")
-                reply = client.reply(wait_s)
-                wait_s = client.timeout_s
-                if line == b"RSET":
-                    if not reply and not client.ending:
-                        raise OutOfStep("RSET was refused")
-                    self._session.needs_reset = False
-                else:
-                    replies.append(reply)
-                if client.ending or (len(replies) == 1 and not reply):
-                    break
-                if len(replies) > len(unit.job.envelope.recipients) and not any(replies[1:]):
-                    break  # every recipient was refused: there is nothing to send
-            if client.has_unread and not client.ending:
-                raise OutOfStep("more replies than commands")
-        except OSError as exc:
-            client.close()
-            return Lost(self._judge.lost(exc))
-        finally:
-            self._first_wait_s = 0.0
-        return self._judged(unit, replies)
-
-    def _judged(self, unit: _Unit, replies: list[Reply]) -> Outcome | None:
-        """What the replies before the content mean; None when the content may go."""
-        session, judge, envelope = self._session, self._judge, unit.job.envelope
-        last = replies[-1]
-        if self._client.ending:
-            self._client.close()
-            error: OutmailError = judge.refusal(last, "the server ended the connection")
-            return Lost(error) if session.count else error
-        waits = not self._chunked and len(replies) > 1 + len(envelope.recipients) and last.code == 354
-        mail = replies[0]
-        session.needs_reset = True
-        if not mail:
-            if waits:
-                self._client.close()  # for an unknown sender it would take anything
-            elif mail.code == 503 and session.count:
-                # "Nested MAIL": it has not finished what went before in the way we thought.
-                self._client.close()
-                return Lost(judge.refusal(mail, "the server had not finished the message before"))
-            return judge.refusal(mail, "the sender was refused", sender=envelope.sender, kind=SenderRefused)
-        try:
-            refused = judge.recipients(envelope.recipients, replies[1:])
-        except OutmailError as exc:
-            if waits:
-                self._take_back(exc)
-            return exc
-        if not self._chunked:
-            if not last:
-                return judge.refusal(last, "the server refused the message before it was sent")
-            if not waits:
-                self._client.close()
-                return Lost(judge.lost(OutOfStep("DATA was not answered by 354")), in_group=self._grouped)
-        unit.transaction.refused = refused  # type: ignore[union-attr]
-        return None
-
-    def _take_back(self, error: OutmailError) -> None:
-        """The server waits for content though nobody shall receive it (RFC 2920 3.1: a lone dot, and a refusal)."""
-        if not isinstance(error, RecipientsRefused):
-            self._client.close()
-            return
-        try:
-            self._client.send(b".\r\n")
-            reply = self._client.reply()
-        except OSError:
-            self._client.close()
-            return
-        if reply:
-            error.detail = f"{error.detail} (then the server took an empty message for nobody: {reply.status})"
-
-    def _finish(self, unit: _Unit, following: _Unit | None) -> Outcome:
-        """Sends the content, and the group of the message after it, if any; the verdict on the content."""
-        client, judge = self._client, self._judge
-        tail = b"" if following is None else self._head(following, reset=self._chunked)
-        self._mark = 0
-        try:
-            early = self._send_content(unit, tail)
-        except OSError as exc:
-            client.close()
-            return judge.unknown(exc) if self._mark and client.sent_bytes >= self._mark else Lost(judge.lost(exc))
-        except OutmailError as exc:
-            client.close()  # an attachment is gone: without its end the server cannot accept the message
-            return exc
-        if early is not None:
-            client.close()
-            return judge.refusal(early, "the server stopped in the middle of the message", kind=MessageRejected)
-        self._session.count += 1
-        try:
-            reply = client.reply()
-        except OSError as exc:
-            client.close()
-            return judge.unknown(exc)
-        return self._verdict(unit, reply)
-
-    def _verdict(self, unit: _Unit, reply: Reply) -> Outcome:
-        """What the reply to the whole message means."""
-        session, envelope = self._session, unit.job.envelope
-        if reply.code == 250:
-            session.needs_reset = False
-            transaction = unit.transaction
-            assert transaction is not None  # noqa: S101 -- it was sent
-            return Receipt(
-                accepted=True,
-                transport=session.name,
-                message_id=envelope.message_id,
-                request_id=queue_id(reply),
-                refused=transaction.refused,
-                accepted_at=datetime.now(timezone.utc),
-                elapsed_s=monotonic() - unit.job.started,
-            )
-        if reply:
-            # RFC 5321 4.3.2 knows one acceptance after the final dot.
-            self._client.close()
-            return self._judge.odd(reply.status)
-        # After a refused chunk the state is undefined (RFC 3030 4.2); after a refused dot it is clear.
-        session.needs_reset = self._chunked
-        return self._judge.refusal(
-            reply, "the server refused the message", sender=envelope.from_address, kind=MessageRejected
-        )
-
-    # -- content -----------------------------------------------------------------------------------------------------
-
-    def _send_content(self, unit: _Unit, tail: bytes) -> Reply | None:
-        """Sends the content and then `tail`; `_mark` is where the content ends.
-
-        A server that has had enough may answer early, or hang up: seen before the end, it is still certain that
-        nothing was accepted. Returns such an early reply.
-        """
-        pieces = self._chunks(unit) if self._chunked else _stuffed(unit.content)
-        client = self._client
-        held: bytes | None = None
-        for piece in pieces:
-            if held is not None:
-                client.send(held)
-                if client.has_spoken():
-                    return client.reply()
-            held = piece
-        assert held is not None  # noqa: S101 -- there is at least the end
-        self._mark = client.sent_bytes + len(held)
-        client.send(held + tail if tail else held)
-        return None
-
-    def _chunks(self, unit: _Unit) -> Iterator[bytes]:
-        """The content as one chunk of BDAT (RFC 3030), in pieces."""
-        assert unit.transaction is not None  # noqa: S101 -- it was opened
-        size = left = unit.transaction.size_bytes
-        head = b"BDAT %d LAST\r\n" % size
-        for piece in unit.content.chunks():
-            left -= len(piece)
-            if left < 0:
-                break
-            yield head + piece if head else piece
-            head = b""
-        if head and not left:
-            yield head
-        elif left:
-            # More or less than was announced: what follows would be read as commands, or the other way round.
-            raise InvalidMessage("the message changed its size while it was sent", code="attachment_changed")
-
-    # -- in a window -------------------------------------------------------------------------------------------------
-
     def _in_window(self, take: Take) -> Iterator[tuple[Job, Outcome]]:
-        under_way: deque[_Unit] = deque()
+        under_way: deque[Unit] = deque()
         client = self._client
-        held: _Unit | None = None
+        held: Unit | None = None
         while True:
             writes: list[bytes] = []
             while held is None and len(under_way) < self._window:
@@ -469,12 +108,12 @@ class Pipeline:
                     yield held.job, Lost(self._judge.lost(ConnectionError("the connection is closed")))
                 return
 
-    def _fits_one_write(self, unit: _Unit) -> bool:
+    def _fits_one_write(self, unit: Unit) -> bool:
         assert unit.transaction is not None  # noqa: S101 -- the caller has looked
-        is_fresh = monotonic() - self._client.heard_at < FRESH_S
+        is_fresh = monotonic() - self._client.heard_at < self._session.settings.fresh_s
         return is_fresh and unit.transaction.size_bytes <= ONE_WRITE_BYTES
 
-    def _whole(self, unit: _Unit) -> bytes:
+    def _whole(self, unit: Unit) -> bytes:
         """MAIL, every RCPT and the message as one chunk. Sets the unit's outcome when it cannot be read."""
         session = self._session
         head = self._head(unit, reset=session.needs_reset)
@@ -487,7 +126,7 @@ class Pipeline:
         session.needs_reset = True
         return head + content
 
-    def _send_units(self, writes: list[bytes], under_way: deque[_Unit]) -> None:
+    def _send_units(self, writes: list[bytes], under_way: deque[Unit]) -> None:
         if not writes:
             return
         mark = self._client.sent_bytes
@@ -509,7 +148,7 @@ class Pipeline:
             else:
                 self._broken = True
 
-    def _read_unit(self, unit: _Unit) -> Outcome:
+    def _read_unit(self, unit: Unit) -> Outcome:
         """Reads all replies to a message that was sent in one write, and judges them."""
         client, judge, envelope = self._client, self._judge, unit.job.envelope
         is_first = self._session.count == 0
@@ -547,7 +186,7 @@ class Pipeline:
             found.detail = f"{found.detail} (and yet the server took the message, for nobody: {last.status})"
         return found
 
-    def _give_up(self, under_way: deque[_Unit], outcome: Outcome) -> None:
+    def _give_up(self, under_way: deque[Unit], outcome: Outcome) -> None:
         """The connection is gone: what is still under way had left, or it had not."""
         # After 421 a server closes and does no more (RFC 5321 3.8), so what follows it was not accepted.
         ended_in_order = isinstance(outcome, Lost) or (isinstance(outcome, DeliveryError) and outcome.smtp_code == 421)
@@ -557,23 +196,3 @@ class Pipeline:
                 certain = ended_in_order or self._client.sent_bytes < unit.mark
                 unit.outcome = Lost(self._judge.lost(cut)) if certain else self._judge.unknown(cut)
         self._client.close()
-
-
-def _stuffed(content: Content) -> Iterator[bytes]:
-    """The content as DATA wants it: dots at the beginnings of lines doubled, and a lone dot at the end.
-
-    After a bare LF too: a server that takes it for a line end must not see an end that is none ("SMTP smuggling").
-    """
-    at_line_start = True
-    ending = b"\r\n"
-    held = b""
-    for piece in content.chunks():
-        if held:
-            yield held
-        starts, at_line_start = at_line_start, piece.endswith(b"\n")
-        ending = (ending + piece[-2:])[-2:]
-        # Looking for one byte is a hundred times as fast as for two, and base64 has no dot at all.
-        held = piece.replace(b"\n.", b"\n..") if b"." in piece else piece
-        if starts and piece.startswith(b"."):
-            held = b"." + held
-    yield held + (b".\r\n" if ending == b"\r\n" else b"\r\n.\r\n")

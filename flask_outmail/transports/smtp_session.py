@@ -59,7 +59,9 @@ class SmtpSettings:
 
     `connections` is the most that may be open at a time, `idle_s` how long one is kept without being used, `age_s`
     how long at all. `pipelining` and `chunking` allow what the server offers; `window` is how many messages of a
-    bulk may be under way on a connection where it offers CHUNKING: that many are unknown when it is lost.
+    bulk may be under way on a connection where it offers CHUNKING: that many are unknown when it is lost. On a
+    connection that was not heard of within `fresh_s`, no whole message is risked in one write: if it died in the
+    meantime, the message would be unknown.
     """
 
     host: str
@@ -77,6 +79,7 @@ class SmtpSettings:
     pipelining: bool = True
     chunking: bool = True
     window: int = 1
+    fresh_s: float = 5.0
     dkim: DkimKey | None = None
 
     @property

@@ -454,18 +454,15 @@ def test_a_message_taken_for_nobody_is_told_as_refused() -> None:
         assert "for nobody" in caught.value.detail
 
 
-def test_on_a_connection_that_was_idle_the_message_is_not_risked_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_connection_that_was_idle_the_message_is_not_risked_in_one_write() -> None:
     """It died unseen: found out by MAIL and RCPT, of which nothing can be accepted."""
-    from flask_outmail.transports import smtp_pipeline
-
-    monkeypatch.setattr(smtp_pipeline, "FRESH_S", 0.05)
 
     def die_at_the_third(talk: Talk, argument: str) -> None:
         if len(server.accepted) == 2:
             talk.reset()
 
     server = Server(offers=CHUNKING, hooks={"MAIL": on_connections([0], die_at_the_third)})
-    with server, transport_to(server) as transport:
+    with server, transport_to(server, fresh_s=0.05) as transport:
         for number in range(3):
             assert transport.deliver(envelope(number)).accepted
             time.sleep(0.1)
