@@ -302,15 +302,18 @@ def base64_lines(data: bytes | memoryview, *, closed: bool = False) -> bytes:
         starts = range(0, len(data), BLOCK_RAW_BYTES)
         blocks = [base64_lines(data[at : at + BLOCK_RAW_BYTES], closed=True) for at in starts[:-1]]
         return b"".join([*blocks, base64_lines(data[starts[-1] :], closed=closed)])
+    if not data:
+        return _CRLF if closed else b""
     coded = binascii.b2a_base64(data, newline=False)
     whole, rest = divmod(len(coded), LINE_CHARS)
-    lines: tuple[bytes, ...] = _cut(whole).unpack_from(coded)
-    if rest or not coded:
-        lines += (coded[len(coded) - rest :],)
+    if not rest:
+        return _CRLF.join(_cut(whole, closed).unpack_from(coded))
+    lines = (*_cut(whole, False).unpack_from(coded), coded[-rest:])
     return _CRLF.join((*lines, b"") if closed else lines)
 
 
 @lru_cache(128)
-def _cut(lines: int) -> struct.Struct:
-    # Cutting base64 into lines costs more than making it when Python cuts; `struct` does it in C.
-    return struct.Struct(f"{LINE_CHARS}s" * lines)
+def _cut(lines: int, closed: bool) -> struct.Struct:
+    # Cutting base64 into lines costs more than making it when Python cuts; `struct` does it in C. The empty field at
+    # the end of a closed block makes the line end after its last line.
+    return struct.Struct(f"{LINE_CHARS}s" * lines + "0s" * closed)
