@@ -59,14 +59,14 @@ def _context(ca_file: str) -> ssl.SSLContext:
     return context
 
 
-def connect(host: str, port: int, *, timeout_s: float) -> socket.socket:
-    """An open TCP connection; each address of the host is tried in turn.
+def connect(host: str, port: int, *, timeout_s: float, address: str = "") -> socket.socket:
+    """An open TCP connection; each address of the host is tried in turn, or only `address`.
 
     Raises:
         TransportUnavailable: and its kinds; the code says which step failed.
     """
     try:
-        sock = socket.create_connection((host, port), timeout=timeout_s)
+        sock = socket.create_connection((address or host, port), timeout=timeout_s)
     except (OSError, UnicodeError) as exc:
         raise unavailable(exc, host, port) from exc
     # Small commands and replies alternate; Nagle's algorithm would hold each one back for a delayed ACK.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import services, setups
 from .diagnosis import steps
 from .diagnosis.domain import DomainCheck
+from .diagnosis.gate import Gate
 from .diagnosis.microsoft import TokenProof
 from .diagnosis.remedies import remedy_for
 from .diagnosis.steps import Check, Seen, Step
@@ -27,7 +29,8 @@ class Trial:
     """One test run of some values. Iterate `steps` to run it; afterwards `passed` and `proof_id` are set.
 
     `titles` are the names of all steps, known before the first one runs. `transcript` is the SMTP dialogue as
-    ("client" or "server", line), with credentials masked; empty for other services.
+    ("client" or "server", line), with credentials masked; empty for other services. `gated` is for tests that anybody
+    who sees the page can start: they may not connect into private networks.
     """
 
     engine: Engine
@@ -35,6 +38,7 @@ class Trial:
     connection: str = PRIMARY
     by: str = ""
     test_message_to: str = ""
+    gated: bool = False
     passed: bool = False
     proof_id: str = ""
     done: list[Step] = field(default_factory=list)
@@ -43,12 +47,16 @@ class Trial:
 
     def __post_init__(self) -> None:
         self._checks = [Check("settings", "Settings complete", self._settings)]
+        environment = self.engine.environment
+        self._environment = (
+            replace(environment, gate=_gate(self.engine, self.connection)) if self.gated else environment
+        )
         try:
             service = services.service(self.values.service)
             self.values = service.complete(self.values, self.engine.environment)
             self._problems = service.problems(self.values, self.engine.environment)
             if not self._problems:
-                self._plan = service.plan(self.values, self.engine.environment)
+                self._plan = service.plan(self.values, self._environment)
         except OutmailError as exc:
             self._problems = {"service": str(exc)}
         if self._plan is not None:
@@ -94,7 +102,7 @@ class Trial:
     def _message(self) -> Seen:
         """The real thing: a message through a transport of these values, as the application would send it."""
         service = services.service(self.values.service)
-        transport = services.transport_of(self.values, self.engine.environment)
+        transport = services.transport_of(self.values, self._environment)
         message = Message(
             subject=f"Test message from {self.engine.app.name}",
             recipients=[self.test_message_to],
@@ -149,6 +157,24 @@ class Trial:
         if same:
             setups.mark_verified(active, self.values, vault, by=self.by)
         return same
+
+
+def _gate(engine: Engine, connection: str) -> Gate:
+    """Configuration, and what carries mail already, are trusted."""
+    settings = engine.settings
+    hosts = {values.host for values, _ in settings.configured.values()}
+    hosts |= {cloud.smtp_host for cloud in engine.environment.clouds.values()}
+    if settings.fallback is not None:
+        hosts.add(settings.fallback.host)
+    try:
+        current = engine.current(connection)
+    except OutmailError:
+        current = None
+    if current is not None and current.verified:
+        hosts.add(current.values.host)
+    loopback = ("127.0.0.0/8", "::1/128") if engine.app.debug else ()
+    networks = [ipaddress.ip_network(one, strict=False) for one in (*settings.test_networks, *loopback)]
+    return Gate(networks, frozenset(host.lower() for host in hosts if host))
 
 
 def count_test(engine: Engine) -> None:

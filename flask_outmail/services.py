@@ -14,6 +14,7 @@ from typing import Protocol
 from . import auth_objects
 from .clouds import Cloud, clouds
 from .diagnosis.domain import MICROSOFT_SELECTORS, MICROSOFT_SPF
+from .diagnosis.gate import Gate
 from .diagnosis.graph import GraphProof
 from .diagnosis.microsoft import TokenProof
 from .diagnosis.smtp import SmtpProof
@@ -36,6 +37,8 @@ class Environment:
     settings: Settings
     clouds: Mapping[str, Cloud]
     token_store: TokenStore | None = None
+    #: For a test that somebody starts on a page: where it may connect to.
+    gate: Gate | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Environment:
@@ -202,7 +205,7 @@ class Microsoft365Smtp:
 
     def plan(self, values: SetupValues, environment: Environment) -> Plan:
         proof = _token_proof(values, environment, smtp=True)
-        return _smtp_plan(values, _smtp_settings(values, environment, proof.tokens), self.name, proof)
+        return _smtp_plan(values, environment, proof.tokens, self.name, proof)
 
 
 class SmtpServer:
@@ -238,7 +241,7 @@ class SmtpServer:
         return SmtpTransport(_smtp_settings(values, environment, None), name=self.name)
 
     def plan(self, values: SetupValues, environment: Environment) -> Plan:
-        return _smtp_plan(values, _smtp_settings(values, environment, None), self.name, None)
+        return _smtp_plan(values, environment, None, self.name, None)
 
 
 _registry: dict[str, MailService] = {}
@@ -366,6 +369,7 @@ def _smtp_settings(values: SetupValues, environment: Environment, tokens: EntraT
         host=values.host,
         port=values.port,
         tls=values.tls,
+        address=environment.gate.pins.get(values.host.lower(), "") if environment.gate else "",
         username=values.username,
         password=values.password,
         tokens=tokens,
@@ -382,8 +386,11 @@ def _smtp_settings(values: SetupValues, environment: Environment, tokens: EntraT
     )
 
 
-def _smtp_plan(values: SetupValues, settings: SmtpSettings, name: str, proof: TokenProof | None) -> Plan:
+def _smtp_plan(
+    values: SetupValues, environment: Environment, tokens: EntraTokens | None, name: str, proof: TokenProof | None
+) -> Plan:
     # The alert address is the one recipient we know; the sender itself takes its place when there is none.
     recipient = values.failure_alerts_to or values.from_address
-    session = SmtpProof(settings, values.from_address, recipient, name=name, proof=proof)
+    settings = _smtp_settings(values, environment, tokens)
+    session = SmtpProof(settings, values.from_address, recipient, name=name, proof=proof, gate=environment.gate)
     return Plan(session.checks(), session, session.transcript)

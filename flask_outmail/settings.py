@@ -7,6 +7,7 @@ application's configuration once, in `init_app`; later changes have no effect, a
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import logging
 import re
@@ -93,6 +94,7 @@ KEYS: tuple[Key, ...] = (
         None,
         "Outside production: addresses or @domains; others get nothing.",
     ),
+    Key("OUTMAIL_TEST_NETWORKS", "list", None, "Private networks (as 10.0.0.0/8) that the test on the page may reach."),
     Key("OUTMAIL_DNS_SERVERS", "list", None, "Servers that the check of a domain asks, as host or host:port."),
     Key("OUTMAIL_AUTH_OBJECTS_MAX", "int", 100, "How many authentication objects may be stored."),
     Key("OUTMAIL_TEST_VALID_SECONDS", "int", 3600, "How long a passed test counts when its values are saved."),
@@ -315,6 +317,7 @@ class Settings:
     template_folder: str = "mail"
     base_url: str = ""
     dns_servers: tuple[str, ...] = ()
+    test_networks: tuple[str, ...] = ()
     redirect_to: tuple[str, ...] = ()
     allowed_recipients: tuple[str, ...] = ()
     connect_timeout_s: float = 10.0
@@ -408,6 +411,7 @@ class Settings:
             template_folder=_text(config, "OUTMAIL_TEMPLATE_FOLDER").strip("/"),
             base_url=_base_url(config),
             dns_servers=_texts(config, "OUTMAIL_DNS_SERVERS"),
+            test_networks=_networks(config),
             redirect_to=_redirect_to(config),
             allowed_recipients=_allowed(config),
             connect_timeout_s=_positive(config, "OUTMAIL_CONNECT_TIMEOUT_SECONDS"),
@@ -679,6 +683,17 @@ def _routes(config: Mapping[str, Any]) -> tuple[Route, ...]:
             _check_address(f"x{sender}" if sender.startswith("@") else sender, where)
         found.append(Route(str(rule["via"]), sender, str(rule.get("tag", ""))))
     return tuple(found)
+
+
+def _networks(config: Mapping[str, Any]) -> tuple[str, ...]:
+    key = "OUTMAIL_TEST_NETWORKS"
+    found = _texts(config, key)
+    for one in found:
+        try:
+            ipaddress.ip_network(one, strict=False)
+        except ValueError:
+            raise ConfigurationError(f"{key}: {one!r} is not a network", code="config_invalid") from None
+    return found
 
 
 def _redirect_to(config: Mapping[str, Any]) -> tuple[str, ...]:

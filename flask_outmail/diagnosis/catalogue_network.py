@@ -6,6 +6,17 @@ from .catalogue import Entry, entry
 
 NETWORK: tuple[Entry, ...] = (
     entry(
+        "address_not_allowed",
+        title="This server is in a private network",
+        meaning="The test button must not become a way to look round inside, so it connects to public addresses only.",
+        steps=(
+            "Check the host: the public name of the mail server may be meant.",
+            "If the mail server really is inside, add its network to `OUTMAIL_TEST_NETWORKS`, such as `10.0.0.0/8`.",
+            "Saving without a test is possible too; `flask outmail test` then proves it on the server.",
+        ),
+        who="developer",
+    ),
+    entry(
         "dns_not_found",
         title="There is no server with this name",
         meaning="The domain name system knows no address for the host that was entered.",

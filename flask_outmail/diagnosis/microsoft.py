@@ -156,11 +156,16 @@ def _fallback(refused: OutmailError) -> Remedy:
 
 def resolve(host: str, port: int) -> Seen:
     """Looks a name up; says which addresses it has."""
+    return Seen(", ".join(addresses(host, port)))
+
+
+def addresses(host: str, port: int) -> list[str]:
+    """The addresses of a name, each once, in the order in which they are to be tried."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:
         raise network.unavailable(exc, host, port) from exc
-    return Seen(", ".join(dict.fromkeys(str(one[4][0]) for one in found)))
+    return list(dict.fromkeys(str(one[4][0]) for one in found))
 
 
 def secure(host: str, port: int, *, timeout_s: float, ca_file: str) -> Seen:

@@ -11,7 +11,8 @@ from ..headers import wire_address
 from ..message import Address
 from ..transports.smtp import SmtpSession, SmtpSettings
 from ..transports.smtp_pool import make_room
-from .microsoft import TokenProof, certificate_seen, resolve
+from .gate import Gate
+from .microsoft import TokenProof, addresses, certificate_seen
 from .remedies import remedy_for
 from .steps import Check, Seen
 
@@ -28,6 +29,7 @@ class SmtpProof:
     recipient: str
     name: str = "smtp"
     proof: TokenProof | None = None
+    gate: Gate | None = None
     transcript: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -40,7 +42,7 @@ class SmtpProof:
         where = f"{settings.host}, port {settings.port}"
         checks = [
             *(self.proof.checks() if self.proof else ()),
-            Check("name", f"Name found: {settings.host}", lambda: resolve(settings.host, settings.port)),
+            Check("name", f"Name found: {settings.host}", self._name),
             Check("connection", f"Connected to {where}", self._connect),
         ]
         greeting = Check("greeting", "Mail server answers", self._greet)
@@ -61,6 +63,12 @@ class SmtpProof:
 
     def close(self) -> None:
         self.session.close()
+
+    def _name(self) -> Seen:
+        found = addresses(self.settings.host, self.settings.port)
+        if self.gate is not None:
+            self.session.client.address = self.gate.choose(self.settings.host, found)
+        return Seen(", ".join(found))
 
     def _connect(self) -> Seen:
         make_room(self.settings)

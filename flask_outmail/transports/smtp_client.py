@@ -102,6 +102,8 @@ class SmtpClient:
     ) -> None:
         self.host = host
         self.port = port
+        #: Connected to in place of looking the host up, where it was looked up and judged before.
+        self.address = ""
         self.features: dict[str, str] = {}
         self.is_encrypted = False
         self.ending = False
@@ -124,7 +126,7 @@ class SmtpClient:
 
     def connect(self) -> None:
         self._process_id = os.getpid()
-        self._sock = network.connect(self.host, self.port, timeout_s=self.connect_timeout_s)
+        self._sock = network.connect(self.host, self.port, timeout_s=self.connect_timeout_s, address=self.address)
         self._sock_timeout_s = self.connect_timeout_s
         # A connection that is kept may be forgotten by a router in between; keep-alive finds that out.
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

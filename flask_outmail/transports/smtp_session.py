@@ -57,7 +57,7 @@ _MECHANISM_UNKNOWN = (500, 502, 504, 534)
 class SmtpSettings:
     """Where to connect and how. `password` and `tokens` exclude each other; with neither there is no log-in.
 
-    `connections` is the most that may be open at a time, `idle_s` how long one is kept without being used, `age_s`
+    `address` is connected to in place of looking the host up. `connections` is the most that may be open at a time, `idle_s` how long one is kept without being used, `age_s`
     how long at all. `pipelining` and `chunking` allow what the server offers; `window` is how many messages of a
     bulk may be under way on a connection where it offers CHUNKING: that many are unknown when it is lost. On a
     connection that was not heard of within `fresh_s`, no whole message is risked in one write: if it died in the
@@ -67,6 +67,7 @@ class SmtpSettings:
     host: str
     port: int
     tls: Tls = "starttls"
+    address: str = ""
     username: str = ""
     password: str = field(default="", repr=False)
     tokens: TokenSource | None = field(default=None, repr=False)
@@ -127,6 +128,7 @@ class SmtpSession:
             observe=observe,
             tls_session=tls_session,
         )
+        self.client.address = settings.address
         self.opened_at = monotonic()
         self.used_at = self.opened_at
         self.count = 0

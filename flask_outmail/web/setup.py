@@ -276,7 +276,7 @@ def stream_setup_test() -> Response:
 
 
 def _run(known: Known, values: SetupValues, test_to: str) -> Run:
-    trial = Trial(engine(), values, known.connection, actor(), test_to)
+    trial = Trial(engine(), values, known.connection, actor(), test_to, gated=True)
 
     def conclude(run: Run) -> None:
         run.passed, run.proof_id = trial.passed, trial.proof_id

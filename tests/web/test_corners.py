@@ -73,3 +73,14 @@ def test_history_speaks_of_services_and_tls_in_words(site: Site) -> None:
     site.save(site.smtp_fields())
     text = site.get("/history").text
     assert "SMTP server" in text and "on, by STARTTLS" in text
+
+
+def test_the_test_button_does_not_reach_into_private_networks(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    fields = site.smtp_fields(host="127.0.0.1")
+    page = site.test(fields)
+    assert "This server is in a private network" in page.text and "address_not_allowed" in page.text
+    # Nothing behind the name was spoken to: neither greeting nor refusal is shown.
+    assert "not tried" in page.text and "220" not in page.text
+    allowed = make_site(OUTMAIL_TEST_NETWORKS=["127.0.0.0/8"])
+    assert "address_not_allowed" not in allowed.test(fields).text

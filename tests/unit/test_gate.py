@@ -1,0 +1,47 @@
+"""Where the test button may knock."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+
+from flask_outmail.diagnosis.gate import Gate
+from flask_outmail.errors import ConfigurationError
+
+ALL = [ipaddress.ip_network(one) for one in ("0.0.0.0/0", "::/0")]
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "52.98.1.1"])
+def test_public_addresses_may_be_tested(address: str) -> None:
+    assert Gate().choose("mail.example.com", [address]) == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.1.2.3", "172.16.0.1", "192.168.1.1", "127.0.0.1", "100.64.0.1", "0.0.0.0", "::1", "fc00::1", "fe80::1%eth0",
+        "169.254.169.254", "::ffff:10.0.0.1", "2002:0a00:0001::1", "224.0.0.1", "fd00:ec2::254", "168.63.129.16", "junk",
+        "255.255.255.255", "::ffff:169.254.169.254",
+    ],
+)  # fmt: skip
+def test_private_addresses_may_not_in_whatever_dress(address: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Gate().choose("mail.example.com", [address])
+    assert caught.value.code == "address_not_allowed"
+    assert address not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "fd00:ec2::254", "168.63.129.16", "0.0.0.0"])
+def test_link_local_and_metadata_addresses_may_never(address: str) -> None:
+    assert not Gate(ALL).allows(address)
+
+
+def test_a_network_that_is_allowed_may_be_reached() -> None:
+    gate = Gate([ipaddress.ip_network("10.0.0.0/8")])
+    assert gate.choose("relay", ["192.168.1.1", "10.2.3.4"]) == "10.2.3.4"
+    assert gate.pins == {"relay": "10.2.3.4"}
+
+
+def test_a_trusted_host_is_looked_up_as_always() -> None:
+    assert Gate(trusted={"relay"}).choose("Relay", ["10.2.3.4"]) == ""
