@@ -313,21 +313,27 @@ class InStep:
         return None
 
     def _chunks(self, unit: Unit) -> Iterator[bytes]:
-        """The content as one chunk of BDAT (RFC 3030), in pieces."""
+        """The content as one chunk of BDAT (RFC 3030), in pieces. It ends with a line end, as with DATA."""
         assert unit.transaction is not None  # noqa: S101 -- it was opened
         size = left = unit.transaction.size_bytes
-        head = b"BDAT %d LAST\r\n" % size
+        end = b"" if _ends_a_line(unit.content) else b"\r\n"
+        head, held = b"BDAT %d LAST\r\n" % (size + len(end)), b""
         for piece in unit.content.chunks():
+            if held:
+                yield held
+            held, head = head + piece, b""
             left -= len(piece)
             if left < 0:
                 break
-            yield head + piece if head else piece
-            head = b""
-        if head and not left:
-            yield head
-        elif left:
+        if left:
             # More or less than was announced: what follows would be read as commands, or the other way round.
             raise InvalidMessage("the message changed its size while it was sent", code="attachment_changed")
+        yield held + head + end
+
+
+def _ends_a_line(content: Content) -> bool:
+    last = content.pieces[-1] if content.pieces else b"\r\n"
+    return last.endswith(b"\r\n") if isinstance(last, bytes) else True  # an attachment ends with one
 
 
 def _stuffed(content: Content) -> Iterator[bytes]:
