@@ -47,10 +47,8 @@ class Trial:
 
     def __post_init__(self) -> None:
         self._checks = [Check("settings", "Settings complete", self._settings)]
-        environment = self.engine.environment
-        self._environment = (
-            replace(environment, gate=_gate(self.engine, self.connection)) if self.gated else environment
-        )
+        gate = _gate(self.engine, self.connection) if self.gated else None
+        self._environment = replace(self.engine.environment, gate=gate)
         try:
             service = services.service(self.values.service)
             self.values = service.complete(self.values, self.engine.environment)
