@@ -30,6 +30,67 @@ SWEEP = 500
 PROCESS_DIED = "process_died"
 DIED = "the process that was handing it over ended, or could not record what came of it"
 
+# The statements of every message, made once: making them anew would cost more than executing them.
+_IDS: Any = bindparam("ids", expanding=True)
+_MINE = (
+    select(
+        deliveries.c.id,
+        deliveries.c.uid,
+        deliveries.c.connection,
+        deliveries.c.attempt_count,
+        deliveries.c.recipients,
+        deliveries.c.queued_at,
+        deliveries.c.created_at,
+        deliveries.c.not_after_at,
+        deliveries.c.content_sealed,
+    )
+    .where(deliveries.c.id.in_(_IDS), deliveries.c.state == CLAIMED, deliveries.c.claimed_by == bindparam("by"))
+    .where(deliveries.c.begun_at.is_(None))
+    .with_for_update()
+)
+_BEGIN = (
+    update(deliveries)
+    .where(deliveries.c.id.in_(_IDS))
+    .values(
+        begun_at=bindparam("now", type_=deliveries.c.begun_at.type),
+        attempt_count=deliveries.c.attempt_count + 1,
+        updated_at=bindparam("now", type_=deliveries.c.begun_at.type),
+    )
+)
+_ATTEMPTS_OF = select(attempts.c.delivery_id, attempts.c.number, attempts.c.state, attempts.c.code).where(
+    attempts.c.delivery_id.in_(_IDS)
+)
+_END_ATTEMPT = (
+    update(attempts)
+    .where(attempts.c.delivery_id == bindparam("b_id"), attempts.c.number == bindparam("b_number"))
+    .values(
+        state=bindparam("b_state"),
+        connection=bindparam("b_connection"),
+        transport=bindparam("b_transport"),
+        code=bindparam("b_code"),
+        reason=bindparam("b_reason"),
+        request_id=bindparam("b_request_id"),
+        elapsed_s=bindparam("b_elapsed_s"),
+        refused=bindparam("b_refused", type_=attempts.c.refused.type),
+    )
+)
+_END = (
+    update(deliveries)
+    # The number keeps an old outcome from touching a delivery that has moved on to another attempt.
+    .where(deliveries.c.id == bindparam("b_id"), deliveries.c.attempt_count == bindparam("b_number"))
+    .values(
+        state=bindparam("b_state"),
+        due_at=bindparam("b_due_at", type_=deliveries.c.due_at.type),
+        code=bindparam("b_code"),
+        reason=bindparam("b_reason"),
+        claimed_by="",
+        claimed_until=None,
+        begun_at=None,
+        updated_at=bindparam("b_now", type_=deliveries.c.updated_at.type),
+    )
+)
+_DROP_CONTENT = update(deliveries).where(deliveries.c.id.in_(_IDS)).values(content_sealed=None)
+
 
 @dataclass(frozen=True, slots=True)
 class Begun:
@@ -145,22 +206,7 @@ def begin(
     """
     if not ids:
         return []
-    mine = (deliveries.c.id.in_(ids), deliveries.c.state == CLAIMED, deliveries.c.claimed_by == by)
-    rows = session.execute(
-        select(
-            deliveries.c.id,
-            deliveries.c.uid,
-            deliveries.c.connection,
-            deliveries.c.attempt_count,
-            deliveries.c.recipients,
-            deliveries.c.queued_at,
-            deliveries.c.created_at,
-            deliveries.c.not_after_at,
-            deliveries.c.content_sealed,
-        )
-        .where(*mine, deliveries.c.begun_at.is_(None))
-        .with_for_update()
-    ).all()
+    rows = session.execute(_MINE, {"ids": ids, "by": by}).all()
     late = [row.id for row in rows if row.not_after_at is not None and row.not_after_at < now]
     if late:
         values = {"code": "expired", "reason": "it could not leave before the moment it may not leave after"}
@@ -173,11 +219,7 @@ def begin(
     rows = sorted((row for row in rows if row.id not in late and row.id not in empty), key=lambda row: order[row.id])
     if not rows:
         return []
-    session.execute(
-        update(deliveries)
-        .where(deliveries.c.id.in_([row.id for row in rows]))
-        .values(begun_at=now, attempt_count=deliveries.c.attempt_count + 1, updated_at=now)
-    )
+    session.execute(_BEGIN, {"ids": [row.id for row in rows], "now": now})
     session.execute(
         insert(attempts),
         [
@@ -217,29 +259,15 @@ def finish(session: Session, verdicts: Iterable[Verdict], *, now: datetime) -> l
     by_id = {one.delivery_id: one for one in verdicts}
     if not by_id:
         return []
-    open_ = select(attempts.c.delivery_id, attempts.c.number, attempts.c.state, attempts.c.code).where(
-        attempts.c.delivery_id.in_(by_id)
-    )
     live = []
-    for row in session.execute(open_):
+    for row in session.execute(_ATTEMPTS_OF, {"ids": list(by_id)}):
         verdict = by_id[row.delivery_id]
         if row.number == verdict.number and (row.state == BEGUN or row.code == PROCESS_DIED):
             live.append(verdict)
     if not live:
         return []
     session.execute(
-        update(attempts)
-        .where(attempts.c.delivery_id == bindparam("b_id"), attempts.c.number == bindparam("b_number"))
-        .values(
-            state=bindparam("b_state"),
-            connection=bindparam("b_connection"),
-            transport=bindparam("b_transport"),
-            code=bindparam("b_code"),
-            reason=bindparam("b_reason"),
-            request_id=bindparam("b_request_id"),
-            elapsed_s=bindparam("b_elapsed_s"),
-            refused=bindparam("b_refused", type_=attempts.c.refused.type),
-        ),
+        _END_ATTEMPT,
         [
             {
                 "b_id": one.delivery_id,
@@ -262,19 +290,7 @@ def finish(session: Session, verdicts: Iterable[Verdict], *, now: datetime) -> l
     # Before the rest, so that the row is small when it is written again.
     drop_content(session, [one.delivery_id for one in live if one.state == ACCEPTED])
     session.execute(
-        update(deliveries)
-        # The number keeps an old outcome from touching a delivery that has moved on to another attempt.
-        .where(deliveries.c.id == bindparam("b_id"), deliveries.c.attempt_count == bindparam("b_number"))
-        .values(
-            state=bindparam("b_state"),
-            due_at=bindparam("b_due_at", type_=deliveries.c.due_at.type),
-            code=bindparam("b_code"),
-            reason=bindparam("b_reason"),
-            claimed_by="",
-            claimed_until=None,
-            begun_at=None,
-            updated_at=now,
-        ),
+        _END,
         [
             {
                 "b_id": one.delivery_id,
@@ -283,6 +299,7 @@ def finish(session: Session, verdicts: Iterable[Verdict], *, now: datetime) -> l
                 "b_due_at": one.due_at if one.state in (WAITING, UNKNOWN) else None,
                 "b_code": one.code,
                 "b_reason": one.reason,
+                "b_now": now,
             }
             for one in live
         ],
@@ -293,7 +310,7 @@ def finish(session: Session, verdicts: Iterable[Verdict], *, now: datetime) -> l
 def drop_content(session: Session, ids: Sequence[int]) -> None:
     """Deletes what nobody needs to deliver any more."""
     if ids:
-        session.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(content_sealed=None))
+        session.execute(_DROP_CONTENT, {"ids": list(ids)})
 
 
 def _follow_up(session: Session, verdict: Verdict, *, now: datetime) -> None:

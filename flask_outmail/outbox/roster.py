@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import uuid4
 
-from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy import Table, bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from ..models import Delivery, Slot, Worker, utc_now
@@ -18,6 +18,16 @@ from .states import CLAIMED
 
 workers = cast(Table, Worker.__table__)
 slots = cast(Table, Slot.__table__)
+
+_BEAT = (
+    update(workers)
+    .where(workers.c.id == bindparam("me"))
+    .values(
+        beat=workers.c.beat + 1,
+        seen_at=bindparam("now", type_=workers.c.seen_at.type),
+        accepted_count=workers.c.accepted_count + bindparam("accepted", type_=workers.c.accepted_count.type),
+    )
+)
 
 
 def register(session: Session, *, version: str, now: datetime) -> str:
@@ -45,11 +55,8 @@ def beat(session: Session, worker_id: str, *, now: datetime, accepted: int = 0, 
 
     A worker's transaction begins with it: the statement takes the lock that makes the rest of it safe on SQLite.
     """
-    done = session.execute(
-        update(workers)
-        .where(workers.c.id == worker_id)
-        .values(beat=workers.c.beat + 1, seen_at=now, accepted_count=workers.c.accepted_count + accepted, **facts)
-    )
+    statement = _BEAT.values(**facts) if facts else _BEAT
+    done = session.execute(statement, {"me": worker_id, "now": now, "accepted": accepted})
     return int(cast(Any, done).rowcount) == 1
 
 

@@ -6,9 +6,11 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +23,8 @@ from flask_outmail import Mail
 from flask_outmail.models import Delivery, Worker
 from flask_outmail.simulator import Simulator
 
-from ..conftest import engine_of, make_message
-from .conftest import OutboxApp, states, work
+from ..conftest import MakeApp, engine_of, make_message, smtp_setup
+from .conftest import QUICK, OutboxApp, states, work
 
 APPLICATION = """
 import json, pathlib
@@ -175,3 +177,49 @@ def test_workers_killed_at_random_moments_send_nothing_twice_and_lose_nothing(
     assert len(told) == 150
     assert [subject for subject, state in told.items() if state == "accepted" and copies[subject] != 1] == []
     assert [subject for subject in told if copies[subject] > 1] == []
+
+
+SERVED = (
+    APPLICATION
+    + """
+@app.get("/order")
+def order():
+    receipt = app.extensions["mail"].send(subject="Order 17", recipients=["ann@customers.example"], body="Thanks.")
+    return receipt.delivery_id
+"""
+)
+
+
+def test_the_development_server_runs_a_worker_and_ends_with_it(
+    make_app: MakeApp, simulator: Simulator, tmp_path: Path, sqlite_url: str
+) -> None:
+    config = {"OUTMAIL_DELIVERY": "outbox", "SQLALCHEMY_DATABASE_URI": sqlite_url, **QUICK}
+    app, _ = make_app(smtp_setup(simulator), db=True, **config)
+    # Without what `flask run --debug` decides.
+    kept = {key: value for key, value in app.config.items() if key != "DEBUG" and _is_json(value)}
+    (tmp_path / "config.json").write_text(json.dumps(kept))
+    (tmp_path / "application.py").write_text(SERVED)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    command = [sys.executable, "-m", "flask", "--app", str(tmp_path / "application.py"), "run", "--debug"]
+    process = subprocess.Popen(
+        [*command, "--no-reload", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+
+        def asked() -> bool:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/order", timeout=5) as answer:
+                    return bool(answer.status == 200)
+            except OSError:
+                return False
+
+        until(asked)
+        until(lambda: states(app) == ["accepted"])
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+    finally:
+        process.kill()
+        process.wait()
+    assert len(simulator.delivered) == 1
+    assert workers(app) == 0
