@@ -75,6 +75,10 @@ class UtcDateTime(TypeDecorator[datetime]):
 LongBinary = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 
 
+#: MySQL and MariaDB take "Order-a" and "order-A" for the same text otherwise, and a message would go amiss for its key.
+ExactString = String(200).with_variant(mysql.VARCHAR(200, collation="utf8mb4_bin"), "mysql", "mariadb")
+
+
 class Base(DeclarativeBase):
     # Names for every constraint: migration tools cannot drop what has no name.
     metadata = MetaData(
@@ -223,7 +227,7 @@ class Delivery(Base):
     #: Its name before it has a row: the caller's handle, and the name of its file while it waits in the spool.
     uid: Mapped[str | None] = mapped_column(String(64), default=new_uid)
     #: Given by the caller, so that asking twice queues once.
-    key: Mapped[str | None] = mapped_column(String(200))
+    key: Mapped[str | None] = mapped_column(ExactString)
     connection: Mapped[str] = mapped_column(String(64), default=PRIMARY)
     state: Mapped[str] = mapped_column(String(16))
     #: How it came here: "enqueue", "send" (queued by `mail.send`), "direct" (handed over at once), "held", "again".
