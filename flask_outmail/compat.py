@@ -16,7 +16,6 @@ from . import headers, mime
 from . import message as values
 from .address import Address, AddressLike
 from .envelope import Receipt
-from .settings import DEFAULTS
 from .signals import email_dispatched, notify
 
 
@@ -62,6 +61,8 @@ class MailState:
     """
 
     def __init__(self, config: Mapping[str, Any], debug: bool, testing: bool) -> None:
+        from .settings import DEFAULTS
+
         def value(key: str, default: Any = None) -> Any:
             found = config.get(key)
             return (DEFAULTS[key] if default is None else default) if found is None else found

@@ -19,6 +19,9 @@ from .errors import InvalidMessage, MissingSender, OutmailError, Refusal
 from .headers import wire, wire_address
 from .message import UNKNOWN_DOMAIN, Message
 
+#: The connection that is there always, and the one meant where none is named.
+PRIMARY = "primary"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:

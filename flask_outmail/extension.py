@@ -16,12 +16,11 @@ from flask import Flask, current_app, request
 from .access import Access
 from .compat import Connection, MailState, Message
 from .drop_in import adopted
-from .envelope import Receipt, failed_receipt
+from .envelope import PRIMARY, Receipt, failed_receipt
 from .errors import ConfigurationError, OutmailError
 from .mailables import Mailable
 from .message import Message as MessageValue
 from .previews import Previews
-from .settings import PRIMARY, Settings
 from .signals import email_dispatched
 from .templating import message_from_template
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .outbox.store import Queued
     from .routing import Chooser
+    from .settings import Settings
 
 logger = logging.getLogger(__name__)
 Sendable = MessageValue | Mailable
@@ -212,6 +212,7 @@ class Mail(Sending):
         """
         from . import models
         from .engine import Engine
+        from .settings import Settings
 
         app = getattr(app, "_get_current_object", lambda: app)()
         known = app.extensions.get("outmail")

@@ -20,13 +20,12 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from .dsn import setup_of
+from .envelope import PRIMARY as PRIMARY
 from .errors import ConfigurationError, InvalidMessage
 from .message import Address
 
 logger = logging.getLogger(__name__)
 
-#: The connection that is there always, and the one meant where none is named.
-PRIMARY = "primary"
 #: What a connection may be called.
 CONNECTION_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import current_app, has_request_context, render_template, url_for
 from jinja2 import TemplateNotFound
@@ -22,7 +22,9 @@ from werkzeug.security import safe_join
 from .compat import Message
 from .errors import ConfigurationError
 from .html_text import text_from_html
-from .settings import Settings
+
+if TYPE_CHECKING:
+    from .settings import Settings
 
 # A name goes into a file name; a value from outside must not choose another file.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_-]*)*")
