@@ -173,6 +173,20 @@ def test_what_comes_and_goes_is_one_incident_and_few_mails(shop: tuple[Flask, Ma
     assert "Recovered" in str(simulator.delivered[-1].parsed["Subject"])
 
 
+def test_what_a_backup_carries_does_not_make_the_first_connection_well(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(db=True)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        activate(app, smtp_values(simulator, port=closed.getsockname()[1]), verified=True)
+        activate(app, smtp_values(simulator, from_name="Backup"), connection="backup", verified=True)
+        # More than it takes for the first one to pause, so that it is not even tried any more.
+        receipts = mail.send_many(make_message() for _ in range(12))
+    assert all(receipts)
+    assert {receipt.connection for receipt in receipts} == {"backup"}
+    assert [(one.connection, one.code, one.closed_at) for one in incidents(app)] == [("primary", "port_closed", None)]
+    assert [one.recipient for one in simulator.delivered].count(OPS) == 1
+
+
 # -- no way to tell --------------------------------------------------------------------------------------------------
 
 

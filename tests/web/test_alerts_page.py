@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from flask_outmail.errors import AuthenticationFailed, OutmailError, RecipientsRefused, Refusal
+from flask_outmail.models import Delivery, utc_now
 from flask_outmail.outbox import alerts
+from flask_outmail.outbox.states import QUEUED
 
 from ..alerts.conftest import incidents
 from ..conftest import MakeApp, engine_of
@@ -237,3 +239,18 @@ def test_the_commands_are_content_when_all_is_well(site: Site) -> None:
 def test_a_test_alert_without_any_channel_says_what_to_set(site: Site) -> None:
     answer = site.app.test_cli_runner().invoke(args=["outmail", "alerts", "test"])
     assert answer.exit_code == 1 and "OUTMAIL_ALERT_WEBHOOK_URL" in answer.output
+
+
+def test_mail_that_waits_without_a_worker_is_503_with_its_age(watched: Site) -> None:
+    with engine_of(watched.app).database.session() as session:
+        since = utc_now() - timedelta(minutes=20)
+        row = {"message_id": "<1@x.example>", "recipients": ["ann@customers.example"], "subject": "Order 17"}
+        session.add(Delivery(state=QUEUED, queued_at=since, **row))
+        session.commit()
+    answer = ask(watched)
+    assert (answer.status_code, answer.json["status"]) == (503, "failing")
+    assert 1190 <= answer.json["oldest_waiting_seconds"] <= 1300
+    assert answer.json["workers"] == {"count": 0, "last_heartbeat_at": None}
+    assert [issue["code"] for issue in answer.json["issues"]] == ["worker_missing"]
+    assert answer.json["counts"] == {"queued": 1}
+    assert "Order 17" not in answer.text and "@" not in answer.text
