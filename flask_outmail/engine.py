@@ -528,7 +528,8 @@ class Engine:
     def tell(self, error: OutmailError, current: Current, *, will_retry: bool = False) -> None:
         """Counts a failure, and alerts when that is due. Never raises."""
         self.alerting.tell(error, current, will_retry=will_retry)
-        self.look_soon()
+        if not current.has_incident:
+            self.look_soon()
 
     def told_by(self, receipt: Receipt, current: Current) -> None:
         """What an accepted message says of its connection: that it works, or that another had to help. Never raises."""
