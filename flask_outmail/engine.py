@@ -525,22 +525,24 @@ class Engine:
         self.queueing.soon(lambda: self.tell(error, current))
         notify(message_failed, self.app, message=message, error=error, connection=current.connection)
 
-    def tell(self, error: OutmailError, current: Current, *, will_retry: bool = False) -> None:
+    def tell(
+        self, error: OutmailError, current: Current, *, will_retry: bool = False, now: datetime | None = None
+    ) -> None:
         """Counts a failure, and alerts when that is due. Never raises."""
-        self.alerting.tell(error, current, will_retry=will_retry)
+        self.alerting.tell(error, current, will_retry=will_retry, now=now)
         if not current.has_incident:
             self.look_soon()
 
-    def told_by(self, receipt: Receipt, current: Current) -> None:
+    def told_by(self, receipt: Receipt, current: Current, *, now: datetime | None = None) -> None:
         """What an accepted message says of its connection: that it works, or that another had to help. Never raises."""
         for name, error in receipt.tried:
             # It went by another way; that the first one fails is news all the same.
             failing = self.current(name)
             if failing is not None:
-                self.tell(error, failing)
+                self.tell(error, failing, now=now)
         # A first way that pauses after its faults is not even tried: the backup's success says nothing of it.
         way = receipt.connection or current.connection
         used = current if way == current.connection else self.current(way)
         if used is not None and (used.has_incident or self.alerting.remembers(way)):
-            self.alerting.recovered(way)
+            self.alerting.recovered(way, now=now)
             self.look_soon()

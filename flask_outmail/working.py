@@ -93,13 +93,15 @@ class ApplicationSide:
             facts = {"delivery": begun.id, "connection": connection, "state": state, "code": error.code}
             logger.warning("delivery not accepted", extra=facts)
 
+        at = utc_now()  # it may be told a while later
+
         def tell() -> None:
             engine = self._engine
             current = engine.current(connection)
             if current is not None and error is not None:
-                engine.tell(error, current, will_retry=state not in FINAL)
+                engine.tell(error, current, will_retry=state not in FINAL, now=at)
             elif current is not None and receipt is not None:
-                engine.told_by(receipt, current)
+                engine.told_by(receipt, current, now=at)
             if state in FINAL:
                 facts = {"connection": connection, "state": state, "receipt": receipt, "error": error}
                 notify(delivery_settled, engine.app, delivery_id=begun.uid or str(begun.id), **facts)
