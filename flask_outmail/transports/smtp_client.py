@@ -273,6 +273,11 @@ class SmtpClient:
         """Whether replies that nobody asked for yet have been read already."""
         return self._at < len(self._buffer)
 
+    @property
+    def unread_lines(self) -> int:
+        """How many lines of replies are here already."""
+        return self._buffer.count(b"\n", self._at)
+
     def has_spoken(self) -> bool:
         """Whether the server has said something, or hung up, while nothing was asked. Does not wait.
 

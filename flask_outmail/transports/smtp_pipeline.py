@@ -68,7 +68,6 @@ class Pipeline(InStep):
 
     def _in_window(self, take: Take) -> Iterator[tuple[Job, Outcome]]:
         under_way: deque[Unit] = deque()
-        client = self._client
         held: Unit | None = None
         while True:
             writes: list[bytes] = []
@@ -81,7 +80,8 @@ class Pipeline(InStep):
                     break
                 under_way.append(unit)
                 if unit.outcome is None:
-                    writes.append(self._whole(unit))
+                    # Behind another, which may be refused and leave its recipients in the server's mind.
+                    writes.append(self._whole(unit, reset=self._session.needs_reset or len(under_way) > 1))
                     if unit.outcome is not None:
                         writes.pop()
             self._send_units(writes, under_way)
@@ -101,22 +101,26 @@ class Pipeline(InStep):
                     if not self._usable:
                         self._give_up(under_way, unit.outcome)
                 yield unit.job, unit.outcome
-                if not under_way or not (under_way[0].outcome is not None or client.has_unread):
+                if not under_way or not (under_way[0].outcome is not None or self._is_answered(under_way[0])):
                     break
             if not self._usable and not under_way:
                 if held is not None:
                     yield held.job, Lost(self._judge.lost(ConnectionError("the connection is closed")))
                 return
 
+    def _is_answered(self, unit: Unit) -> bool:
+        """Whether its replies are all here, so that reading them does not keep the next message from leaving."""
+        return self._client.unread_lines >= unit.has_reset + len(unit.job.envelope.recipients) + 2
+
     def _fits_one_write(self, unit: Unit) -> bool:
         assert unit.transaction is not None  # noqa: S101 -- the caller has looked
         is_fresh = monotonic() - self._client.heard_at < self._session.settings.fresh_s
         return is_fresh and unit.transaction.size_bytes <= ONE_WRITE_BYTES
 
-    def _whole(self, unit: Unit) -> bytes:
+    def _whole(self, unit: Unit, *, reset: bool) -> bytes:
         """MAIL, every RCPT and the message as one chunk. Sets the unit's outcome when it cannot be read."""
         session = self._session
-        head = self._head(unit, reset=session.needs_reset)
+        head = self._head(unit, reset=reset)
         try:
             content = b"".join(self._chunks(unit))
         except OutmailError as exc:

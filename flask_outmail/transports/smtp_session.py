@@ -60,7 +60,8 @@ class SmtpSettings:
     `address` is connected to in place of looking the host up. `connections` is the most that may be open at a time,
     `idle_s` how long one is kept without being used, `age_s` how long at all. `pipelining` and `chunking` allow what
     the server offers; `window` is how many messages of a bulk may be under way on a connection where it offers
-    CHUNKING: that many are unknown when it is lost.
+    CHUNKING: that many are unknown when it is lost. On a connection that was not heard of within `fresh_s`, no whole
+    message is risked in one write: if it died in the meantime, the message would be unknown.
     """
 
     host: str
