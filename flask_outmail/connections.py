@@ -198,7 +198,7 @@ class Connections:
     def names(self) -> list[str]:
         """All connections there are, `primary` first. Reads the database."""
         configured = self.settings.configured
-        if not self.database or self.database.tables_missing():
+        if not self.database:
             return list(dict.fromkeys([PRIMARY, *configured]))
         with self.database.session() as session:
             return list(dict.fromkeys([PRIMARY, *configured, *setups.connections(session)]))

@@ -24,7 +24,8 @@ from .outbox.claims import Begun
 from .outbox.retry import Policy
 from .outbox.roster import Watch
 from .outbox.states import ACCEPTED, FINAL
-from .outbox.worker import Worker, WorkerSettings
+from .outbox.surroundings import WorkerSettings
+from .outbox.worker import Worker
 from .settings import Settings
 from .signals import delivery_settled, notify
 from .transports.failover import Board

@@ -15,11 +15,10 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -27,16 +26,15 @@ from sqlalchemy.orm import Session
 from ..envelope import Receipt
 from ..errors import DeliveryUnknown, OutmailError, Throttled
 from ..models import utc_now
-from ..transports.failover import Board, Failover
-from ..vault import Vault
+from ..transports.failover import Failover
 from . import claims, lanes, retry, roster, verdicts
 from .claims import Begun
 from .hands import Hands, InForce, Job, Outcome, can_ask
 from .lanes import LaneState
-from .retry import Policy
 from .spool import Entry, Spool
 from .states import ACCEPTED, QUEUED, UNKNOWN
 from .store import has_held
+from .surroundings import Surroundings, WorkerSettings
 from .verdicts import Verdict
 
 logger = logging.getLogger(__name__)
@@ -52,31 +50,6 @@ ASK_AGAIN_S = (5.0, 60.0, 600.0)
 #: How often connections are looked up, and how often there is a look at what no longer may leave.
 LOOK_S = 1.0
 EXPIRE_S = 30.0
-
-
-class Surroundings(Protocol):
-    """What the worker is given by the application that it works for. All may be called from any of its threads."""
-
-    def session(self) -> AbstractContextManager[Session]: ...
-    def connections(self) -> list[str]: ...
-    def in_force(self, connection: str) -> InForce | None: ...
-    def vault(self) -> Vault: ...
-    def move_spool(self) -> int: ...
-    def board(self) -> Board: ...
-    def settled(self, connection: str, begun: Begun, outcome: Receipt | OutmailError, state: str) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """How a worker behaves; times are seconds."""
-
-    policy: Policy = field(default_factory=Policy)
-    poll_s: float = 1.0
-    lease_s: float = 30.0
-    rate_per_minute: dict[str, int] = field(default_factory=dict)
-    release_per_minute: int = 600
-    concurrency: int = 0
-    version: str = ""
 
 
 @dataclass

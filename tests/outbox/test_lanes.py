@@ -118,9 +118,7 @@ def test_all_workers_together_keep_to_what_the_server_takes_at_a_time(
     assert server.most == 2
 
 
-def test_when_the_server_asks_to_wait_nothing_is_lost_or_sent_twice(
-    shop: tuple[Flask, Mail], server: Counting
-) -> None:
+def test_when_the_server_asks_to_wait_nothing_is_lost_or_sent_twice(shop: tuple[Flask, Mail], server: Counting) -> None:
     app, mail = shop
     server.asks_to_wait = 0.5
     for _ in range(8):
