@@ -10,7 +10,7 @@ import click
 from flask import current_app
 from flask.cli import AppGroup, with_appcontext
 
-from . import setups, vault
+from . import rekeying, setups, vault
 from .auth_objects import by_expiry, usage
 from .diagnosis import steps
 from .diagnosis.remedies import WHO_LABELS, Remedy, remedy_for
@@ -228,6 +228,27 @@ def keys() -> None: ...
 def generate() -> None:
     """Print a new key for OUTMAIL_ENCRYPTION_KEYS."""
     click.echo(vault.generate_key())
+
+
+@keys.command("rotate")
+@with_appcontext
+def rotate() -> None:
+    """Encrypt everything stored with the newest key, so that older ones may be removed. May be run again."""
+    unreadable: dict[str, int] = {}
+    try:
+        last = ""
+        for one in rekeying.rotate(engine()):
+            unreadable[one.table] = one.unreadable_count
+            if one.done_count == one.total_count or one.done_count % 100 == 0:
+                click.echo(f"{one.table:<28} {one.done_count} of {one.total_count}")
+            last = one.table
+    except OutmailError as exc:
+        raise Refusal(exc) from exc
+    lost = sum(unreadable.values())
+    if lost:
+        click.secho(f"{lost} values cannot be read with any key and were left as they are.", fg="red", err=True)
+        raise click.exceptions.Exit(1)
+    click.echo("Everything is encrypted with the newest key." if last else "Nothing needed to be done.")
 
 
 @outmail_commands.group("auth", help="Authentication objects.")

@@ -60,6 +60,11 @@ class Vault:
                 code="encryption_key_missing",
             )
 
+    @property
+    def newest_key_id(self) -> str:
+        """How values sealed with the newest key begin; says nothing about the key."""
+        return next(iter(self._keys))
+
     def seal(self, text: str) -> str:
         """`text`, encrypted; an empty text stays empty."""
         return self.seal_bytes(text.encode()).decode() if text else ""

@@ -35,6 +35,7 @@ ROWS: dict[int, tuple[str, ...]] = {
         "proving",
         "templating",
         "mailables",
+        "rekeying",
         "routing",
         "drop_in",
         "previews",
