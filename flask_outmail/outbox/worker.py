@@ -476,7 +476,8 @@ class Worker:
             return  # which of its connections failed or passed, it has told the board
         known = lanes.read(session).get(lane.name, LaneState()) if lane.state.fault_count else lane.state
         if isinstance(result, Receipt):
-            if known.fault_count or known.is_paused(now):
+            # A pause without faults is one that the server asked for: what was under way then does not end it.
+            if known.fault_count:
                 lanes.clear(session, lane.name, stamp=one.job.now.stamp)
                 lane.state = LaneState()
             return

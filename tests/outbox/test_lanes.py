@@ -127,6 +127,19 @@ def test_when_the_server_asks_to_wait_nothing_is_lost_or_sent_twice(shop: tuple[
     assert states(app) == ["accepted"] * 8 and len(server.accepted) == 8
 
 
+def test_a_message_that_passes_does_not_end_the_pause_that_another_was_asked_for(
+    shop: tuple[Flask, Mail], server: Counting
+) -> None:
+    app, mail = shop
+    server.asks_to_wait = 300.0
+    for _ in range(6):
+        mail.send(make_message())
+    work(app, once=True)
+    assert states(app).count("accepted") <= 2
+    with engine_of(app).database.session() as session:
+        assert lanes.read(session)["primary"].pause_left_s(utc_now()) > 200
+
+
 def test_a_rate_counts_for_all_workers_and_lets_its_share_through(shop: tuple[Flask, Mail]) -> None:
     app, _ = shop
     with engine_of(app).database.session() as session:
