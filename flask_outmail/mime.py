@@ -110,9 +110,8 @@ def with_sender(content: Content, from_address: str, mailbox: str) -> Content:
 
 def _body(message: Message, charset: str, ascii_attachments: bool) -> Entity:
     alts = message.alts
-    texts: list[bytes] = []
-    if message.body is not None or not alts:
-        texts.append(_text(message.body or "", "plain", charset))
+    # The text part is always there, first, as in Flask-Mail: what reads mail as text finds it where it looks.
+    texts = [_text(message.body or "", "plain", charset)]
     for subtype in alts:
         texts.append(_text(str(alts[subtype]), subtype, charset))
     files = [_attachment(one, ascii_attachments) for one in message.attachments] if message.attachments else []
@@ -291,8 +290,9 @@ def _filename(filename: str) -> str:
         text = quoted(filename)
         return f"\r\n filename={text}" if len(text) > 36 else f" filename={text}"
     coded = quote(filename, safe=_ATTRIBUTE_CHARS)
-    if len(coded) <= WRAP_CHARS - len(" filename*=UTF-8''"):
-        return f"\r\n filename*=UTF-8''{coded}"
+    if len(coded) <= WRAP_CHARS - len(" filename*=UTF8''"):
+        # Flask-Mail's spelling of the charset, for applications that compare; every program takes both.
+        return f"\r\n filename*=UTF8''{coded}"
     # RFC 2231 3: numbered pieces; a piece must not cut a %XX in two.
     pieces = re.findall(r"(?:%[0-9A-F]{2}|[^%]){1,18}", coded)
     pieces[0] = f"utf-8''{pieces[0]}"

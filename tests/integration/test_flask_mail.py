@@ -201,3 +201,17 @@ def test_what_can_be_sent_can_be_suppressed(make_app: MakeApp, simulator: Simula
     with mail.record_messages() as outbox:
         mail.send_message("x", ["to@x.example"], "y")
     assert len(outbox) == 1
+
+
+def test_the_text_part_is_there_even_where_only_html_was_given(make_app: MakeApp) -> None:
+    make_app()
+    message = Message("Hi", ["ann@x.example"], html="<p>Hällo</p>", sender="shop@x.example")
+    assert 'Content-Type: text/plain; charset="utf-8"' in message.as_string()
+    assert 'Content-Type: text/html; charset="utf-8"' in message.as_string()
+
+
+def test_a_file_name_outside_ascii_is_spelt_as_flask_mail_spells_it(make_app: MakeApp) -> None:
+    make_app()
+    message = Message("Hi", ["ann@x.example"], "x", sender="shop@x.example")
+    message.attach("größe.txt", "text/plain", b"x")
+    assert "filename*=UTF8''gr%C3%B6%C3%9Fe.txt" in message.as_string()
