@@ -72,15 +72,22 @@ class Alerting:
     # -- where messages are handed over ------------------------------------------------------------------------------
 
     def tell(
-        self, error: OutmailError, failed: Current, *, will_retry: bool = False, now: datetime | None = None
+        self,
+        error: OutmailError,
+        failed: Current,
+        *,
+        will_retry: bool = False,
+        messages: int = 1,
+        now: datetime | None = None,
     ) -> None:
         """Counts a failure and, when its cause is new or has lasted, tells of it. May touch the network.
 
         `will_retry` says that the message is tried again by itself: then a cause is told only once it has lasted.
+        `messages` is 0 when no message met it, but a check did.
         With a database the incident is kept there, and shown on the pages when nobody could be told. Never raises.
         """
         now = now or utc_now()
-        cause = Cause.of(error, failed.connection)
+        cause = Cause.of(error, failed.connection, messages=messages)
         if will_retry and cause.kind == alerts.MESSAGE:
             return  # a recipient's server is busy, perhaps: what becomes of the message is not known yet
         try:
@@ -113,6 +120,12 @@ class Alerting:
         except (OutmailError, SQLAlchemyError) as exc:
             # Not the exception itself: a database's text quotes the values of the statement.
             logger.error("an incident could not be closed", extra={"error": type(exc).__name__})
+
+    def mended(self, connection: str, code: str, *, now: datetime) -> None:
+        """Closes what a check has disproved: failures of the connection with this code. The watch tells of it."""
+        with self._database.session() as session:
+            mine = (Incident.connection == connection, Incident.kind == alerts.FAILING, Incident.code == code)
+            alerts.close(session, *mine, now=now, pause=self._pause)
 
     def remembers(self, connection: str) -> bool:
         """Whether a failure of this connection is known to this process alone."""

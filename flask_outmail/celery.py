@@ -14,6 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from .checking import check_due
 from .engine import Engine
 from .errors import ConfigurationError
 from .outbox.roster import Watch
@@ -101,6 +102,7 @@ class _Carrier:
         """Looks for mail that no task was sent for, or whose task was lost, and for processes that died."""
         self._engine.alerting.watch()
         self.deliver()
+        check_due(self._engine)
 
     def _hand_over(self) -> bool:
         """Works until nothing can leave now, or the time is up; returns whether the time was up."""

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
+from .checking import check_due
 from .cli import Refusal, engine, outmail_commands, show_remedy
 from .diagnosis.remedies import remedy_for
 from .errors import OutmailError
@@ -22,9 +23,13 @@ def check(as_json: bool) -> None:
     """Look for what is wrong without a message having failed, and tell of it. For cron, where no worker runs.
 
     Credentials that come to their end, mail that waits or is held, a missing worker; alerts that nobody took before,
-    reminders, recoveries. Exit code 1 when something is wrong.
+    reminders, recoveries. Once a day (OUTMAIL_CHECK_SECONDS) each verified connection is tried too, without sending:
+    a new token, a log-in. Exit code 1 when something is wrong.
     """
     try:
+        for one in check_due(engine()):
+            click.secho("✔ " if one.passed else "✘ ", fg="green" if one.passed else "red", nl=False, err=as_json)
+            click.echo(one.words, err=as_json)
         engine().alerting.watch()
     except OutmailError as exc:
         raise Refusal(exc) from exc

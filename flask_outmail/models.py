@@ -189,7 +189,7 @@ class Setup(Base):
 
 
 class Proof(Base):
-    """One run of a setup test: which values, what came of each step, who asked.
+    """One run of a setup test: which values, what came of each step, who asked. `kind`: None, or "scheduled".
 
     The password that was tested is kept, sealed, only so that saving right after a test need not ask for it again.
     """
@@ -207,6 +207,7 @@ class Proof(Base):
     password_sealed: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[datetime] = mapped_column(default=utc_now, index=True)
     created_by: Mapped[str] = mapped_column(String(200), default="")
+    kind: Mapped[str | None] = mapped_column(String(16))
 
 
 class Delivery(Base):
@@ -218,6 +219,8 @@ class Delivery(Base):
         Index(None, "state", "connection", "turn", "id"),
         Index(None, "state", "due_at"),
         Index(None, "state", "id"),
+        # Finds where an hour begins; ids follow it.
+        Index(None, "created_at"),
         # Indexes, not constraints: SQLite adds no constraint to a table that is there already.
         Index(None, "uid", unique=True),
         Index(None, "key", unique=True),
@@ -340,6 +343,8 @@ class Lane(Base):
     #: What is left of the rate limit, and when that was so.
     allowance: Mapped[float] = mapped_column(Float, default=0.0)
     allowance_at: Mapped[datetime | None]
+    #: When the connection is to be tried next although nobody asks (`checking`).
+    check_due_at: Mapped[datetime | None]
 
 
 class Slot(Base):

@@ -108,6 +108,7 @@ KEYS: tuple[Key, ...] = (
         "OUTMAIL_ALERT_WORKER_SECONDS", "int", 180, "How long mail may wait without a living worker before it is told."
     ),
     Key("OUTMAIL_WATCH_SECONDS", "int", 60, "How often a worker looks for what is wrong without a message failing."),
+    Key("OUTMAIL_CHECK_SECONDS", "int", 86400, "How often a verified connection is tried without sending; 0: never."),
     Key("OUTMAIL_ALERT_WEBHOOK_URL", "str", None, "Where alerts are posted too: https, or http on this machine."),
     Key("OUTMAIL_ALERT_WEBHOOK_KIND", "str", "json", "What the webhook understands: json, slack or teams."),
     Key("OUTMAIL_ALERT_WEBHOOK_SECRET", "str", None, "Signs what is posted to the webhook (HMAC-SHA256)."),
@@ -341,6 +342,7 @@ class Settings:
     alert_queue_minutes: int = 15
     alert_worker_s: int = 180
     watch_s: int = 60
+    check_s: int = 86400
     #: The address of a Slack or Teams webhook is a secret: whoever knows it may post there.
     alert_webhook_url: str = field(default="", repr=False)
     alert_webhook_kind: str = "json"
@@ -435,6 +437,7 @@ class Settings:
             alert_queue_minutes=_count(config, "OUTMAIL_ALERT_QUEUE_MINUTES"),
             alert_worker_s=_count(config, "OUTMAIL_ALERT_WORKER_SECONDS"),
             watch_s=_count(config, "OUTMAIL_WATCH_SECONDS"),
+            check_s=0 if config.get("OUTMAIL_CHECK_SECONDS") == 0 else _count(config, "OUTMAIL_CHECK_SECONDS"),
             alert_webhook_url=_webhook_url(config.get("OUTMAIL_ALERT_WEBHOOK_URL")),
             alert_webhook_kind=_webhook_kind(config),
             alert_webhook_secret=_one_line(config, "OUTMAIL_ALERT_WEBHOOK_SECRET"),

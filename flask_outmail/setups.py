@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, cast
 from uuid import uuid4
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -25,7 +25,9 @@ from .vault import Vault
 #: What a revision says, in the order in which differences are shown. Secrets are compared but never shown.
 FIELDS = ("service", "auth_object", "host", "port", "tls", "username", "password", "from_address", "from_name",
           "failure_alerts_to")  # fmt: skip
-#: How many proofs of a connection are kept.
+#: The kind of proof that nobody asked for.
+SCHEDULED = "scheduled"
+#: How many proofs of a connection are kept, of each kind.
 PROOFS_KEPT = 50
 
 
@@ -205,9 +207,17 @@ def _shown(row: Setup | None, name: str) -> str:
 
 
 def add_proof(
-    session: Session, values: SetupValues, vault: Vault, *, passed: bool, steps: Any, by: str, connection: str = PRIMARY
+    session: Session,
+    values: SetupValues,
+    vault: Vault,
+    *,
+    passed: bool,
+    steps: Any,
+    by: str,
+    connection: str = PRIMARY,
+    kind: str | None = None,
 ) -> Proof:
-    """Records a test run, and drops the oldest ones. The caller commits."""
+    """Records a test run, and drops the oldest ones of its kind. The caller commits."""
     proof = Proof(
         id=uuid4().hex,
         connection=connection,
@@ -217,21 +227,28 @@ def add_proof(
         host=values.host,
         port=values.port,
         username=values.username,
-        password_sealed=vault.seal(values.password),
+        # Nobody saves by a check that ran by itself.
+        password_sealed=vault.seal(values.password) if kind is None else "",
         created_by=by,
+        kind=kind,
     )
     session.add(proof)
     session.flush()
-    kept = select(Proof.id).where(Proof.connection == connection).order_by(Proof.created_at.desc()).limit(PROOFS_KEPT)
-    keep = list(session.scalars(kept))
-    session.execute(delete(Proof).where(Proof.connection == connection, Proof.id.not_in(keep)))
+    mine = (Proof.connection == connection, _is_of(kind))
+    keep = list(session.scalars(select(Proof.id).where(*mine).order_by(Proof.created_at.desc()).limit(PROOFS_KEPT)))
+    session.execute(delete(Proof).where(*mine, Proof.id.not_in(keep)))
     return proof
 
 
-def last_proof(session: Session, connection: str = PRIMARY) -> Proof | None:
+def last_proof(session: Session, connection: str = PRIMARY, kind: str | None = None) -> Proof | None:
+    """The newest test run of a person; with `kind` the newest check of that kind."""
     return session.scalars(
-        select(Proof).where(Proof.connection == connection).order_by(Proof.created_at.desc()).limit(1)
+        select(Proof).where(Proof.connection == connection, _is_of(kind)).order_by(Proof.created_at.desc()).limit(1)
     ).first()
+
+
+def _is_of(kind: str | None) -> ColumnElement[bool]:
+    return Proof.kind.is_(None) if kind is None else Proof.kind == kind
 
 
 def tested_password(session: Session, values: SetupValues, proof_id: str, vault: Vault, *, valid_s: int) -> str:
@@ -245,11 +262,12 @@ def tested_password(session: Session, values: SetupValues, proof_id: str, vault:
 
 
 def is_proven(session: Session, values: SetupValues, vault: Vault, *, valid_s: int) -> bool:
-    """Whether the newest recent test of exactly these values passed."""
+    """Whether the newest recent test of exactly these values passed. A scheduled check proves less, and counts not."""
     since = utc_now() - timedelta(seconds=valid_s)
+    known = vault.fingerprints(values.canonical())
     proof = session.scalars(
         select(Proof)
-        .where(Proof.fingerprint.in_(vault.fingerprints(values.canonical())), Proof.created_at >= since)
+        .where(Proof.fingerprint.in_(known), Proof.created_at >= since, _is_of(None))
         .order_by(Proof.created_at.desc())
         .limit(1)
     ).first()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from .checking import check_due
 from .current import Current
 from .envelope import Receipt
 from .errors import OutmailError
@@ -56,7 +57,8 @@ def policy_of(settings: Settings) -> Policy:
 class ApplicationSide:
     """The worker's `Surroundings`. Telling people happens in a thread of its own, so that no heart misses a beat.
 
-    The same thread watches for what goes wrong without a message failing, every `OUTMAIL_WATCH_SECONDS`.
+    The same thread watches for what goes wrong without a message failing, every `OUTMAIL_WATCH_SECONDS`, and tries
+    the connections that nobody has tried for long (`OUTMAIL_CHECK_SECONDS`).
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -119,6 +121,7 @@ class ApplicationSide:
             left_s = self._watch_at - time.monotonic()
             if left_s <= 0:
                 self._watch_at = time.monotonic() + self._engine.settings.watch_s
+                self._quietly(lambda: check_due(self._engine))
                 self._quietly(self._engine.alerting.watch)
                 continue
             try:

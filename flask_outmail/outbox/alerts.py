@@ -56,7 +56,10 @@ _ADDRESS = re.compile(r"[^\s<>\"'(),;:\[\]]+@[^\s<>\"'(),;:\[\]]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """What an incident is about. Two failures with the same kind, connection, code and `about` have one cause."""
+    """What an incident is about. Two failures with the same kind, connection, code and `about` have one cause.
+
+    `messages` is how many met it: none when it was found by a check.
+    """
 
     kind: str
     connection: str
@@ -66,9 +69,10 @@ class Cause:
     reason: str = ""
     request_id: str = ""
     remedy: Remedy = field(compare=False)
+    messages: int = field(default=1, compare=False)
 
     @classmethod
-    def of(cls, error: OutmailError, connection: str) -> Cause:
+    def of(cls, error: OutmailError, connection: str, *, messages: int = 1) -> Cause:
         """The cause of a failed hand-over. Holds none of the addresses that the error may quote."""
         code = (error.code or type(error).__name__)[:64]
         # A From address that is refused is nearly always the setup's own, and a person must mend it there.
@@ -83,6 +87,7 @@ class Cause:
             reason=scrubbed(str(error))[:500],
             request_id=str(getattr(error, "request_id", ""))[:255],
             remedy=safe_remedy(error),
+            messages=messages,
         )
 
     @property
@@ -149,7 +154,7 @@ def _count(session: Session, cause: Cause, now: datetime) -> bool:
     known = session.execute(
         update(Incident)
         .where(Incident.open_key == cause.key)
-        .values(count=Incident.count + 1, **_seen(cause, now))
+        .values(count=Incident.count + cause.messages, **_seen(cause, now))
         .execution_options(synchronize_session=False)
     )
     return rows(known) == 1
@@ -172,6 +177,7 @@ def _new(cause: Cause, now: datetime, since: datetime) -> Incident:
         open_key=cause.key,
         remedy=asdict(cause.remedy),
         opened_at=since,
+        count=cause.messages,
         **_seen(cause, now),
     )
 
@@ -203,7 +209,7 @@ def _reopen(session: Session, cause: Cause, now: datetime, pause: timedelta) -> 
     won = session.execute(
         update(Incident)
         .where(Incident.id == last.id, Incident.closed_at.is_not(None))
-        .values(count=Incident.count + 1, flaps=Incident.flaps + 1, **values, **_seen(cause, now))
+        .values(count=Incident.count + cause.messages, flaps=Incident.flaps + 1, **values, **_seen(cause, now))
         .execution_options(synchronize_session=False)
     )
     return rows(won) == 1

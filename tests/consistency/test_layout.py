@@ -30,6 +30,7 @@ ROWS: dict[int, tuple[str, ...]] = {
         "alerting",
         "connections",
         "queueing",
+        "checking",
         "working",
         "engine",
         "proving",
