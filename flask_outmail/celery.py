@@ -64,6 +64,7 @@ def register(celery_app: Any, app: Flask, *, queue: str | None = None) -> None:
         sweep_every_s, sweep.s(), name="flask-outmail-sweep", expires=sweep_every_s, **carrier.options
     )
     engine.wake = carrier.send
+    engine.alerting.expect_no_workers()
 
 
 class _Carrier:
@@ -100,8 +101,8 @@ class _Carrier:
 
     def sweep(self) -> None:
         """Looks for mail that no task was sent for, or whose task was lost, and for processes that died."""
-        self._engine.alerting.watch()
         self.deliver()
+        self._engine.alerting.watch()
         check_due(self._engine)
 
     def _hand_over(self) -> bool:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from sqlalchemy import select
 
 from flask_outmail import ConfigurationError, Mail, Message
 from flask_outmail.celery import register
-from flask_outmail.models import Delivery
+from flask_outmail.models import Delivery, utc_now
 from flask_outmail.simulator import Simulator
 
-from ..conftest import engine_of, smtp_setup
+from ..conftest import MakeApp, engine_of, smtp_setup
 from ..servers.redis import Redis
 
 GUIDE = (Path(__file__).parents[2] / "docs/how-to/use-celery.md").read_text()
@@ -209,3 +210,15 @@ def test_register_says_what_must_be_done_first() -> None:
 
     with pytest.raises(ConfigurationError, match=r"init_app\(app, db\)"):
         register(Celery("shop"), Flask("shop"))
+
+
+def test_between_two_tasks_no_worker_is_missed_but_mail_that_waits_is(make_app: MakeApp, simulator: Simulator) -> None:
+    from celery import Celery
+
+    app, mail = make_app(smtp_setup(simulator), db=True)
+    register(Celery("shop", broker="memory://"), app)
+    mail.enqueue(Message("number 0", ["ann@customers.example"], "Thank you.\n"))
+    app.extensions["sqlalchemy"].session.commit()
+    found = engine_of(app).alerting.watch(utc_now() + timedelta(hours=2))
+    assert [(one.kind, one.is_symptom) for one in found] == [("queue", False)]
+    app.extensions["sqlalchemy"].session.remove()
