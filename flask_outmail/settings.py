@@ -14,10 +14,11 @@ import re
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import date
+from datetime import date, timezone, tzinfo
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from .dsn import setup_of
 from .envelope import PRIMARY as PRIMARY
@@ -57,6 +58,13 @@ KEYS: tuple[Key, ...] = (
     Key("OUTMAIL_ENCRYPTION_KEYS", "list", None, "Fernet keys for stored secrets, newest first."),
     Key("OUTMAIL_CA_FILE", "path", None, "PEM file of further certificate authorities to trust."),
     Key("OUTMAIL_BASE_TEMPLATE", "str", None, "The application's template that our pages extend."),
+    Key(
+        "OUTMAIL_LOCALE",
+        "str",
+        None,
+        "Language of the pages, like `de`; unset: Flask-Babel's, else what the browser asks for.",
+    ),
+    Key("OUTMAIL_TIMEZONE", "str", "UTC", "Zone in which the pages show times, like `Europe/Berlin`."),
     Key("OUTMAIL_TEMPLATE_FOLDER", "str", "mail", "Where among the templates those of mails are."),
     Key("OUTMAIL_BASE_URL", "str", None, "The site's own address, for links in mails: https://shop.example.com."),
     Key("OUTMAIL_CONNECT_TIMEOUT_SECONDS", "float", 10.0, "Longest wait for a connection."),
@@ -314,6 +322,8 @@ class Settings:
     clouds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     ca_file: str = ""
     base_template: str = ""
+    locale: str = ""
+    timezone: str = "UTC"
     template_folder: str = "mail"
     base_url: str = ""
     dns_servers: tuple[str, ...] = ()
@@ -409,6 +419,8 @@ class Settings:
             clouds=_clouds(config.get("OUTMAIL_CLOUDS")),
             ca_file=ca_file,
             base_template=str(config.get("OUTMAIL_BASE_TEMPLATE") or ""),
+            locale=_locale(config),
+            timezone=_timezone(config),
             template_folder=_text(config, "OUTMAIL_TEMPLATE_FOLDER").strip("/"),
             base_url=_base_url(config),
             dns_servers=_texts(config, "OUTMAIL_DNS_SERVERS"),
@@ -463,6 +475,34 @@ class Settings:
             routes=_routes(config),
             fallback=_flask_mail_setup(config),
         )
+
+
+def zone(name: str) -> tzinfo:
+    """The zone of this name. UTC needs no list of zones, which not every machine has.
+
+    Raises:
+        ZoneInfoNotFoundError, ValueError, OSError: there is none.
+    """
+    return timezone.utc if name == "UTC" else ZoneInfo(name)
+
+
+def _locale(config: Mapping[str, Any]) -> str:
+    text = str(config.get("OUTMAIL_LOCALE") or "")
+    if text and not re.fullmatch(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*", text):
+        raise ConfigurationError("OUTMAIL_LOCALE must be like de or pt_BR", code="config_invalid")
+    return text
+
+
+def _timezone(config: Mapping[str, Any]) -> str:
+    text = _text(config, "OUTMAIL_TIMEZONE")
+    try:
+        zone(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ConfigurationError(
+            "OUTMAIL_TIMEZONE must be the name of a zone known to this machine, like Europe/Berlin",
+            code="config_invalid",
+        ) from None
+    return text
 
 
 def _base_url(config: Mapping[str, Any]) -> str:

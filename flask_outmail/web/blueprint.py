@@ -10,6 +10,7 @@ from flask import Blueprint, session
 from ..engine import Engine
 from ..extension import engine_of_current_app
 from ..models import utc_now
+from .texts import clock, day, language_tag, said, t, tn
 
 pages = Blueprint("outmail", __name__, template_folder="templates", static_folder="static")
 
@@ -40,14 +41,21 @@ def notices() -> list[tuple[str, str]]:
     return [(str(kind), str(text)) for kind, text in session.pop(_NOTICES, [])] if _NOTICES in session else []
 
 
+_AGO = (
+    (86400, ("%(count)d day ago", "%(count)d days ago")),
+    (3600, ("%(count)d hour ago", "%(count)d hours ago")),
+    (60, ("%(count)d minute ago", "%(count)d minutes ago")),
+)
+
+
 def ago(moment: datetime) -> str:
     """How long ago a moment was, for reading: "4 minutes ago"."""
     seconds = max(0, int((utc_now() - moment).total_seconds()))
-    for size, word in ((86400, "day"), (3600, "hour"), (60, "minute")):
+    for size, words in _AGO:
         if seconds >= size:
             count = seconds // size
-            return f"{count} {word}{'' if count == 1 else 's'} ago"
-    return "just now"
+            return tn(*words, count)
+    return t("just now")
 
 
 def days_until(day: date) -> int:
@@ -66,11 +74,29 @@ def expiry_words(day: date) -> str:
     """ "in 143 days", "today" or "12 days ago"."""
     left = days_until(day)
     if left == 0:
-        return "today"
-    days = f"{abs(left)} day{'' if abs(left) == 1 else 's'}"
-    return f"in {days}" if left > 0 else f"{days} ago"
+        return t("today")
+    if left > 0:
+        return tn("in %(count)d day", "in %(count)d days", left)
+    return tn("%(count)d day ago", "%(count)d days ago", -left)
 
 
 def helpers() -> dict[str, Any]:
     """What templates may call."""
-    return {"ago": ago, "expiry_words": expiry_words, "expiry_level": expiry_level, "notices": notices}
+    return {
+        "ago": ago,
+        "expiry_words": expiry_words,
+        "expiry_level": expiry_level,
+        "notices": notices,
+        "t": t,
+        "tn": tn,
+        "said": said,
+        "day": day,
+        "language_tag": language_tag,
+    }
+
+
+# What the macros need, which see no context. The prefix keeps out of the way of the application's own templates.
+pages.add_app_template_global(t, "outmail_t")
+pages.add_app_template_global(tn, "outmail_tn")
+pages.add_app_template_global(said, "outmail_said")
+pages.add_app_template_global(clock, "outmail_clock")
