@@ -151,10 +151,12 @@ class Engine:
             receipt = hands.deliver(current.transport, envelope)
         except OutmailError as exc:
             self._failed(message, exc, current)
-            self._log([self._line(message, envelope, exc, via, time.perf_counter() - started)])
+            if self._logs:
+                self.queueing.log([self._line(message, envelope, exc, via, time.perf_counter() - started)])
             raise
         receipt = self._with_connection(receipt, via)
-        self._log([self._line(message, envelope, receipt, via)])
+        if self._logs:
+            self.queueing.log([self._line(message, envelope, receipt, via)])
         self._handed_over(message, receipt, current)
         return receipt
 
@@ -213,17 +215,19 @@ class Engine:
                     if isinstance(envelope, OutmailError):
                         yield failed_receipt(message, envelope, via)
                         continue
-                    lines.append(self._line(message, envelope, outcome, via))
+                    if self._logs:
+                        lines.append(self._line(message, envelope, outcome, via))
                     yield self._outcome_of_many(message, outcome, current, via)
                 if len(lines) >= LINES_TOGETHER:
-                    self._log(lines)
+                    self.queueing.log(lines)
                     lines = []
                 if is_last:
                     break
         finally:
             # What was handed over by now stays so; the transport gives back what it has opened.
             getattr(outcomes, "close", lambda: None)()
-            self._log(lines)
+            if lines:
+                self.queueing.log(lines)
 
     @staticmethod
     def _next_outcome(outcomes: Iterator[Receipt | OutmailError], current: Current) -> tuple[Any, bool]:
@@ -427,9 +431,10 @@ class Engine:
         subject = str(message.subject or "")
         return Draft.of(envelope, None, subject=subject, connection=via, state=verdict.state, origin="direct"), verdict
 
-    def _log(self, lines: list[tuple[Draft, Verdict | None]]) -> None:
-        if lines and self.settings.log_direct and self.database:
-            self.queueing.log(lines)
+    @property
+    def _logs(self) -> bool:
+        """Whether what is handed over directly stands in the log; a line costs too much to be made for nothing."""
+        return self.settings.log_direct and bool(self.database)
 
     # -- held messages -----------------------------------------------------------------------------------------------
 
