@@ -166,7 +166,7 @@ def test_workers_killed_at_random_moments_send_nothing_twice_and_lose_nothing(
         running[victim].kill()
         running[victim].wait()
         running[victim] = start_worker()
-    until(lambda: set(states(app)) <= {"accepted", "unknown"}, 90)
+    until(lambda: set(states(app)) <= {"accepted", "unknown"}, 240)
     for process in running:
         process.send_signal(signal.SIGTERM)
     for process in running:
