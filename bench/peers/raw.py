@@ -80,12 +80,19 @@ def _ask(sock: socket.socket, line: str) -> None:
     sock.sendall(line.encode() + b"\r\n")
     buffer = b""
     while not any(row[3:4] == b" " for row in buffer.split(b"\r\n")[:-1]):
-        buffer += sock.recv(4096)
+        buffer += _heard(sock)
+
+
+def _heard(sock: socket.socket) -> bytes:
+    data = sock.recv(4096)
+    if not data:
+        raise ConnectionResetError("the server closed the connection")
+    return data
 
 
 def _read(sock: socket.socket, lines: int) -> None:
     seen = b""
     while seen.count(b"\n") < lines:
-        seen += sock.recv(4096)
+        seen += _heard(sock)
     if any(row[:1] not in b"23" for row in seen.split(b"\r\n")[:-1]):
         raise RuntimeError(seen)
