@@ -7,7 +7,7 @@ from html import escape
 
 from .table import Verdict, times
 
-WIDTH, LEFT, ROW, BAR, TOP = 860, 400, 30, 16, 44
+WIDTH, LEFT, ROW, BAR, TOP = 920, 470, 30, 16, 44
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #24292f } .head { font-weight: 600 } .small { fill: #57606a }
 .bar { fill: #2563a8 } .missed { fill: #b45309 } .goal { stroke: #24292f; stroke-width: 2 }

@@ -83,7 +83,10 @@ def faster(what: str, ours: Result, other: Result, at_least: float) -> Verdict:
         reason = ours.reason or other.reason
         return Verdict(what, goal, reason, False if other.values else None)
     ratio = other.median / ours.median
-    return Verdict(what, goal, f"{times(ratio)} ×", ratio >= at_least, ratio, at_least)
+    said = times(ratio)
+    if ratio < at_least <= float(said):
+        said = f"{ratio:.2f}"  # rounded, it would look as if it were met
+    return Verdict(what, goal, f"{said} ×", ratio >= at_least, ratio, at_least)
 
 
 def at_most_times(what: str, ours: Result, other: Result, most: float) -> Verdict:
