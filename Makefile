@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 TESTS ?= tests
+LOWEST := .venv-lowest
+LOWEST_PYTHON ?= python3.10
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos check lint types fix docs bench clean
+.PHONY: help run test chaos check lint types fix docs bench clean coverage lowest dist audit
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -43,9 +45,29 @@ bench: $(READY) ## Compare the speed with other libraries, measured in the same 
 	-@command -v npm >/dev/null && npm install --silent --no-audit --no-fund --prefix .bench nodemailer
 	$(BIN)/python -m bench
 
+coverage: $(READY) ## Which lines and branches the quick tests do not reach; a page in htmlcov
+	$(BIN)/python -m coverage run -m pytest -q tests/unit tests/contract tests/integration
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage html -q
+	$(BIN)/python -m coverage report --skip-covered
+
+lowest: ## Test the lowest allowed versions on the lowest Python (LOWEST_PYTHON=python3.10)
+	@$(LOWEST_PYTHON) --version || { echo "There is no $(LOWEST_PYTHON) here: give LOWEST_PYTHON=/path/to/python3.10"; exit 1; }
+	$(LOWEST_PYTHON) -m venv $(LOWEST)
+	$(LOWEST_PYTHON) tests/package/lowest.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e '.[dev]'
+	$(LOWEST)/bin/python -m pytest -q tests/unit tests/contract tests/integration
+
+dist: $(READY) ## Build the sdist and the wheel into dist: the same bytes on every machine
+	$(BIN)/python -m tests.package.dist dist
+
+audit: $(READY) ## Ask the public databases for known weaknesses of what is installed (needs the internet)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7'
+	$(BIN)/python -m pip_audit --skip-editable
+
 chaos: $(READY) ## Kill workers, servers and networks while mail leaves (takes long; see tests/chaos)
 	$(BIN)/python -m tests.chaos
 
 clean: ## Remove the environment and everything built
-	rm -rf $(VENV) .bench build dist docs/_build instance *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) .bench htmlcov .coverage* build dist docs/_build instance *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,10 +6,18 @@ Run `python docs/generate.py` to write them.
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from flask_outmail import errors
+import click
+
+import flask_outmail
+from flask_outmail import errors, models
+from flask_outmail.cli import outmail_commands
 from flask_outmail.diagnosis.remedies import CATALOGUE, WHO_LABELS
 from flask_outmail.errors import DeliveryError, OutmailError
 from flask_outmail.settings import KEYS
@@ -88,7 +96,172 @@ def remedy_page() -> str:
     return "\n".join(lines)
 
 
+def signal_page() -> str:
+    signals = importlib.import_module("flask_outmail.signals")  # the package gives its namespace the same name
+    source = inspect.getsource(signals)
+    found = re.findall(r"((?:#: .*\n)+)(\w+) = signals\.signal\(\"([^\"]+)\"\)", source)
+    return "\n".join(
+        [
+            "# Signals",
+            "",
+            NOTE,
+            inspect.cleandoc(signals.__doc__ or ""),
+            "",
+            "| signal | when, and its arguments |",
+            "| --- | --- |",
+            *(f"| `{name}` (`{wire}`) | {' '.join(re.findall(r'#: (.*)', words))} |" for words, name, wire in found),
+            "",
+        ]
+    )
+
+
+def command_page() -> str:
+    lines = ["# Commands", "", NOTE, "Exit codes: 0 good, 1 the thing asked about is bad, 2 wrong usage.", ""]
+    for name, command in _commands("flask outmail", outmail_commands):
+        arguments = [f" {param.name}".upper() for param in command.params if isinstance(param, click.Argument)]
+        options = [param for param in command.params if isinstance(param, click.Option)]
+        lines += [f"## `{name}{''.join(arguments)}`", "", inspect.cleandoc(command.help or ""), ""]
+        lines += [f"- `{_spelled(option)}`: {option.help or ''}{_default(option)}" for option in options]
+        lines += [""] if options else []
+    return "\n".join(lines)
+
+
+def _spelled(option: click.Option) -> str:
+    names = " / ".join([", ".join(option.opts), *option.secondary_opts])
+    if option.is_flag or option.count:
+        return names
+    if isinstance(option.type, click.Choice):
+        return f"{names} {'|'.join(option.type.choices)}"
+    return f"{names} {option.metavar or option.type.name.split()[0].upper()}"
+
+
+def _default(option: click.Option) -> str:
+    return f" (`{option.default}`)" if option.show_default else ""
+
+
+def _commands(path: str, group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from _commands(f"{path} {name}", command)
+        else:
+            yield f"{path} {name}", command
+
+
+def model_page() -> str:
+    lines = ["# Tables", "", NOTE, inspect.cleandoc(models.__doc__ or ""), "", "Moments are stored in UTC.", ""]
+    for model in sorted(models.Base.registry.mappers, key=lambda mapper: mapper.class_.__name__):
+        kind, table = model.class_, model.local_table
+        noted = re.findall(r"((?:    #: .*\n)+)    (\w+): Mapped", inspect.getsource(kind))
+        notes = {name: " ".join(re.findall(r"#: (.*)", words)) for words, name in noted}
+        lines += [f"## {kind.__name__}", "", f"Table `{table.name}`. {inspect.cleandoc(kind.__doc__ or '')}", ""]
+        lines += ["| column | type | may be empty | |", "| --- | --- | --- | --- |"]
+        for column in table.columns:
+            moment = isinstance(column.type, models.UtcDateTime)
+            sort = "moment" if moment else str(column.type).lower()
+            lines.append(
+                f"| `{column.name}` | {sort} | {'yes' if column.nullable else ''} | {notes.get(column.name, '')} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+#: What applications, their tests and mail services of their own may rely on, besides what `flask_outmail` exports.
+MODULES = {
+    "flask_outmail.services": ["register", "MailService", "Plan", "Environment"],
+    "flask_outmail.transports.base": ["Transport", "BulkTransport"],
+    "flask_outmail.envelope": ["Envelope"],
+    "flask_outmail.testing_outbox": [],
+    "flask_outmail.testing_contract": ["TransportContract", "NetworkTransportContract"],
+    "flask_outmail.celery": [],
+    "flask_outmail.metrics": ["register"],
+    "flask_outmail.tracing": ["register"],
+    "flask_outmail.mailman": [],
+}
+
+
+def api_page() -> str:
+    lines = ["# API", "", NOTE, "## flask_outmail", ""]
+    for name in flask_outmail.__all__:
+        value = getattr(flask_outmail, name)
+        is_error = isinstance(value, type) and issubclass(value, OutmailError)
+        if callable(value) and not is_error and not hasattr(value, "receivers"):
+            lines += _described(name, value)
+    lines += ["The errors have [a page of their own](errors.md), and so have [the signals](signals.md).", ""]
+    for name, members in MODULES.items():
+        module = importlib.import_module(name)
+        lines += [f"## {name}", "", _markdown(module.__doc__), ""]
+        for member in members:
+            lines += _described(member, getattr(module, member))
+    return "\n".join(lines)
+
+
+def _described(name: str, value: Any) -> list[str]:
+    lines = [f"### {name}", ""]
+    if not (isinstance(value, type) and getattr(value, "_is_protocol", False)):
+        lines += ["```text", _signature(name, value), "```", ""]
+    lines += [_markdown(value.__doc__), ""]
+    if isinstance(value, type):
+        for member, inherited in inspect.getmembers(value):
+            method = inspect.getattr_static(value, member)
+            is_property = isinstance(method, property)
+            is_ours = inspect.isroutine(inherited) and str(getattr(inherited, "__module__", "")).startswith(
+                "flask_outmail"
+            )
+            words = inspect.getdoc(method if is_property else inherited)
+            if member.startswith(("_", "test_")) or not words or not (is_ours or is_property):
+                continue
+            if hasattr(inherited, "_pytestfixturefunction"):
+                continue  # a fixture, to pytest before 8.4
+            shown = f"{name}.{member}" if is_property else _signature(f"{name}.{member}", inherited)
+            lines += ["```text", shown, "```", "", _markdown(words), ""]
+    return lines
+
+
+class _Plain(str):
+    """An annotation that is shown as it was written, without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def _signature(name: str, value: Any) -> str:
+    found = inspect.signature(value)
+    parameters = [
+        one.replace(annotation=_Plain(one.annotation) if isinstance(one.annotation, str) else one.annotation)
+        for one in found.parameters.values()
+        if one.name != "self"
+    ]
+    returns = found.return_annotation
+    returns = _Plain(returns) if isinstance(returns, str) and not isinstance(value, type) else inspect.Signature.empty
+    shown = f"{name}{found.replace(parameters=parameters, return_annotation=returns)}"
+    if len(shown) <= 100:
+        return shown
+    # One parameter a line; a comma inside brackets stays where it is.
+    head, _, rest = shown.partition("(")
+    inside, bracket, tail = rest.rpartition(") ->") if ") ->" in rest else rest.rpartition(")")
+    return f"{head}(\n    " + re.sub(r", (?=[*/]|\w+[:=])", ",\n    ", inside) + f",\n{bracket}{tail}"
+
+
+def _markdown(docstring: str | None) -> str:
+    """A docstring as Markdown: what it raises as a list."""
+    lines, raises = [], False
+    for line in inspect.cleandoc(docstring or "").splitlines():
+        if line.strip() == "Raises:":
+            raises, line = True, "Raises:\n"
+        elif raises and line.startswith("    "):
+            inside = line[4:]
+            line = f"  {inside.strip()}" if inside.startswith(" ") else "- `" + inside.replace(":", "`:", 1)
+        elif line:
+            raises = False
+        lines.append(line)
+    return "\n".join(lines)
+
+
 PAGES = {
+    "reference/api.md": api_page,
+    "reference/commands.md": command_page,
+    "reference/models.md": model_page,
+    "reference/signals.md": signal_page,
     "reference/configuration.md": configuration,
     "reference/errors.md": error_page,
     "reference/remedies.md": remedy_page,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from .dist import build
+from .lowest import lowest
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,14 +49,41 @@ print("works", importlib.metadata.version("flask-outmail"))
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("wheel")
-    # From the sdist: so that both carry what is needed.
-    subprocess.run(
-        [sys.executable, "-m", "build", "--outdir", str(out), str(ROOT)], check=True, timeout=300, capture_output=True
-    )
-    [built] = out.glob("*.whl")
-    return built
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The sdist, and the wheel made from it."""
+    return build(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def wheel(built: tuple[Path, Path]) -> Path:
+    return built[1]
+
+
+@pytest.mark.slow
+def test_two_builds_have_the_same_bytes(
+    built: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONHASHSEED", "17")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    before = os.umask(0o077)
+    try:
+        again = build(tmp_path)
+    finally:
+        os.umask(before)
+    for first, second in zip(built, again, strict=True):
+        assert first.name == second.name
+        assert first.read_bytes() == second.read_bytes(), first.name
+
+
+@pytest.mark.slow
+def test_the_sdist_tells_nothing_of_the_machine_and_can_be_tested(built: tuple[Path, Path]) -> None:
+    with tarfile.open(built[0]) as archive:
+        members = archive.getmembers()
+    names = {member.name.partition("/")[2] for member in members}
+    assert {"LICENSE", "CHANGES.md", "SECURITY.md", "CONTRIBUTING.md", "Makefile", "tests/conftest.py"} <= names
+    assert not [name for name in names if "__pycache__" in name or name.startswith((".venv", "instance"))]
+    assert {(one.uid, one.gid, one.uname, one.gname) for one in members} == {(0, 0, "", "")}
+    assert len({one.mtime for one in members}) == 1
 
 
 @pytest.mark.slow
@@ -89,3 +121,9 @@ def test_installed_from_the_wheel_in_an_empty_environment_it_works(wheel: Path, 
     )
     assert probe.returncode == 0, probe.stdout + probe.stderr
     assert "works" in probe.stdout
+
+
+def test_every_requirement_of_users_has_a_lower_bound_and_no_cap() -> None:
+    names = [line.partition("==")[0] for line in lowest()]
+    assert {"flask", "sqlalchemy", "celery", "dkimpy"} <= set(names)
+    assert len(names) == len(set(names)), "one lower bound for each"
