@@ -317,7 +317,7 @@ def _no_identity_endpoint(exc: TransportUnavailable) -> OutmailError:
 def _json(response: Any) -> Mapping[str, Any]:
     try:
         body = json.loads(response.text)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if not isinstance(body, Mapping):
         raise TransportUnavailable(

@@ -198,6 +198,6 @@ def claims(token: str) -> Mapping[str, Any]:
     try:
         payload = token.split(".")[1]
         read = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError):
+    except (IndexError, ValueError, RecursionError):
         return {}
     return read if isinstance(read, dict) else {}

@@ -50,9 +50,9 @@ def _export(to: Path) -> None:
 
 def _built(kind: str, tree: Path, out: Path, epoch: int) -> Path:
     command = [sys.executable, "-m", "build", kind, "--outdir", str(out), str(tree)]
-    done = subprocess.run(
-        command, env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch)}, capture_output=True, text=True, timeout=300
-    )
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch)}
+    # The files that the build writes itself go into the wheel with the modes that the umask gives them.
+    done = subprocess.run(command, env=environment, umask=0o022, capture_output=True, text=True, timeout=600)
     if done.returncode:
         raise RuntimeError(done.stdout + done.stderr)
     [made] = out.iterdir()
