@@ -60,7 +60,7 @@ class PostgreSQL(Server):
 
     def answers(self) -> bool:
         with self._connect() as connection:
-            return connection.execute("select 1").fetchone() == (1,)
+            return bool(connection.execute("select 1").fetchone() == (1,))
 
     def create(self, database: str) -> str:
         """A new, empty database; returns its URL."""
