@@ -16,10 +16,11 @@ it is unknown (RFC 1047). `SmtpClient.sent_bytes` is what tells the two apart.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from time import monotonic
 
 from ..content import Content
+from ..envelope import Receipt
 from ..errors import DeliveryError, OutmailError, RecipientsRefused, Refusal, SenderRefused
 from .smtp_client import OutOfStep
 from .smtp_jobs import Job, Lost, Outcome, Take, Unit
@@ -56,8 +57,11 @@ class Pipeline(InStep):
         """Yields every message taken with its outcome, in the order taken. Touches the network."""
         self._in_doubt = True
         try:
-            if self._grouped and self._chunked and self._may_window:
-                yield from self._in_window(take)
+            if self._grouped and self._chunked:
+                # A server that has not shown yet that it can is asked by one message, not by a whole bulk in step.
+                more = self._may_window or (yield from self._until_trusted(take))
+                if more:
+                    yield from self._in_window(take)
             else:
                 yield from self._in_step(take)
             self._in_doubt = False
@@ -65,6 +69,18 @@ class Pipeline(InStep):
             # Left in the middle of a message: whatever the server waits for, it must not be the next one's words.
             if self._in_doubt:
                 self._client.close()
+
+    def _until_trusted(self, take: Take) -> Generator[tuple[Job, Outcome], None, bool]:
+        """Sends in step until a message is accepted; returns whether more may follow."""
+        while (job := take(True)) is not None:
+            alone = [job]
+            for done, outcome in self._in_step(lambda wait, alone=alone: alone.pop() if alone else None):  # type: ignore[misc]
+                yield done, outcome
+            if not self._usable:
+                return False
+            if isinstance(outcome, Receipt):
+                return True
+        return False
 
     def _in_window(self, take: Take) -> Iterator[tuple[Job, Outcome]]:
         under_way: deque[Unit] = deque()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -383,6 +384,31 @@ def test_in_a_window_no_more_than_that_many_are_unknown(window: int) -> None:
         for one, outcome in zip(envelopes, outcomes, strict=True):
             times = [taken.content for taken in server.accepted].count(bytes(one.content))
             assert times == 1 if isinstance(outcome, Receipt) else times <= 1
+
+
+def test_the_first_bulk_uses_the_window_once_one_message_was_accepted() -> None:
+    """A message behind another in the window begins with RSET, so RSET tells that it was used."""
+    with Server(CHUNKING) as server, transport_to(server, window=4, connections=1) as transport:
+        envelopes = [envelope(number) for number in range(9)]
+        assert kinds(send_all(transport, envelopes)) == ["Receipt"] * 9
+        assert server.once_each(envelopes)
+        [talk] = server.talks
+        verbs = [line.split()[0].partition(":")[0] for line in talk.lines]
+        assert verbs.count("RSET") >= 3
+        assert "RSET" not in verbs[: verbs.index("BDAT") + 1]
+
+
+def test_a_bulk_whose_first_message_is_refused_goes_on() -> None:
+    def refuse_some(talk: Talk, argument: str) -> bool:
+        if "nobody" in argument:
+            talk.say("550 5.1.1 no such mailbox")
+        return "nobody" in argument
+
+    with Server(CHUNKING, {"RCPT": refuse_some}) as server, transport_to(server, window=4, connections=1) as transport:
+        good = [envelope(number) for number in range(6)]
+        bad = [replace(envelope(number), recipients=("nobody@customers.example",)) for number in (90, 91)]
+        assert kinds(send_all(transport, [*bad, *good])) == ["RecipientsRefused"] * 2 + ["Receipt"] * 6
+        assert server.once_each(good)
 
 
 def test_what_comes_after_a_421_in_a_window_was_not_accepted_and_goes_again() -> None:
