@@ -65,6 +65,7 @@ def register(celery_app: Any, app: Flask, *, queue: str | None = None) -> None:
     )
     engine.wake = carrier.send
     engine.alerting.expect_no_workers()
+    engine.is_carried = True
 
 
 class _Carrier:

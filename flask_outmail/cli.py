@@ -10,17 +10,18 @@ import click
 from flask import current_app
 from flask.cli import AppGroup, with_appcontext
 
-from . import rekeying, setups, vault
+from . import rekeying, vault
 from .auth_objects import by_expiry, usage
 from .diagnosis import steps
 from .diagnosis.remedies import WHO_LABELS, Remedy, remedy_for
+from .diagnosis.report import not_proven, proven
 from .diagnosis.steps import Step
 from .engine import Engine
 from .errors import ConfigurationError, OutmailError
 from .message import Message
 from .models import utc_now
 from .outbox import alerts, store
-from .proving import domain_check, trial
+from .proving import domain_check, last_proof, trial
 from .settings import PRIMARY
 from .working import run_worker
 
@@ -86,21 +87,36 @@ def init_db(wal: bool) -> None:
 @outmail_commands.command("test")
 @click.option("--to", "to", default="", metavar="ADDRESS", help="Also send a real test message to this address.")
 @click.option("--via", default=PRIMARY, show_default=True, help="The connection to test.")
+@click.option(
+    "--foreign-mailbox",
+    default="",
+    metavar="ADDRESS",
+    help="Also prove that this application may not send as this other mailbox.",
+)
+@click.option("--transcript", is_flag=True, help="Also print what was said to the servers, without secrets.")
 @click.option("--json", "as_json", is_flag=True, help="Print the steps as JSON.")
 @with_appcontext
-def test(to: str, via: str, as_json: bool) -> None:
+def test(to: str, via: str, foreign_mailbox: str, transcript: bool, as_json: bool) -> None:
     """Prove the setup in force, step by step. Sends nothing without --to."""
     try:
-        run = trial(engine(), via, by="command line", test_message_to=to)
+        run = trial(engine(), via, by="command line", test_message_to=to, foreign_mailbox=foreign_mailbox)
     except OutmailError as exc:
         raise Refusal(exc) from exc
     for step in run.steps():
         if not as_json:
             show_step(step)
+    said = [{"who": who, "line": line} for who, line in run.transcript]
     if as_json:
-        click.echo(json.dumps({"passed": run.passed, "steps": [step.to_dict() for step in run.done]}, indent=2))
+        told: dict[str, Any] = {"passed": run.passed, "steps": [step.to_dict() for step in run.done]}
+        told |= {"proven": proven(run.done), "not_proven": not_proven(run.done)}
+        click.echo(json.dumps({**told, "transcript": said} if transcript else told, indent=2))
     else:
+        if transcript:
+            click.echo("\n".join(f"{'→' if one['who'] == 'client' else '←'} {one['line']}" for one in said))
         click.secho("The setup works." if run.passed else "The setup does not work yet.", bold=True)
+        click.echo(f"Proven: {', '.join(proven(run.done)) or 'nothing that mail needs'}.")
+        if run.passed:
+            click.echo(f"Not proven: {', '.join(not_proven(run.done))}.")
     if not run.passed:
         raise click.exceptions.Exit(1)
     if engine().database:
@@ -187,8 +203,8 @@ def _status(found: Engine) -> dict[str, Any]:
             stops_mail = (alerts.FAILING, alerts.QUEUE, alerts.WORKER)
             if any(one.kind in stops_mail for one in incidents) and facts["state"] == "working":
                 facts["state"] = "failing"
-            proof = setups.last_proof(session)
-            facts["last_test"] = f"{proof.created_at:%Y-%m-%d %H:%M} UTC" if proof else "never"
+        proof = last_proof(found, current)
+        facts["last_test"] = f"{proof.created_at:%Y-%m-%d %H:%M} UTC" if proof else "never"
     return facts
 
 

@@ -96,9 +96,17 @@ class Engine:
         self.alerting = Alerting(
             app.name, self.database, settings, self.current, on_alert, lambda: bool(mail_state.suppress)
         )
-        self.test_times: list[float] = []
+        #: The tests of the last minute: when, on the monotonic clock, and whose.
+        self.test_runs: list[tuple[float, str]] = []
         #: Called when something was queued, where a worker runs in this process.
         self.wake: Callable[[], None] = lambda: None
+        #: Whether something other than `flask outmail worker` takes what is queued, so that no such worker is missed.
+        self.is_carried = False
+
+    @property
+    def needs_worker(self) -> bool:
+        """Whether what is sent is queued, and only `flask outmail worker` hands it over."""
+        return self.settings.delivery == "outbox" and bool(self.database) and not self.is_carried
 
     @property
     def vault(self) -> Vault:

@@ -272,10 +272,19 @@ class Mail(Sending):
         self._choosers.append(function)
         return function
 
-    def diagnose(self, via: str = PRIMARY, *, test_message_to: str = "") -> Iterator[Step]:
+    def diagnose(
+        self,
+        via: str = PRIMARY,
+        *,
+        test_message_to: str = "",
+        foreign_mailbox: str = "",
+        transcript: list[tuple[str, str]] | None = None,
+    ) -> Iterator[Step]:
         """Tests the setup in force, step by step, as the page does. Touches the network.
 
-        Sends nothing, unless `test_message_to` is an address. A test that passes lets held messages go.
+        Sends nothing, unless `test_message_to` is an address. With a `foreign_mailbox` it is proven that this
+        application may not send as that one. What is said is added to the list `transcript`, as ("client" or "server",
+        line), without secrets. A test that passes lets held messages go.
 
         Raises:
             ConfigurationError: nothing is set up.
@@ -283,7 +292,9 @@ class Mail(Sending):
         from .proving import trial
 
         engine = engine_of_current_app()
-        run = trial(engine, via, test_message_to=test_message_to)
+        run = trial(engine, via, test_message_to=test_message_to, foreign_mailbox=foreign_mailbox)
+        if transcript is not None:
+            run.transcript = transcript
         yield from run.steps()
         if run.passed and engine.database:
             engine.release(via)

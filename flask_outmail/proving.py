@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from . import services, setups
+from .current import Current
 from .diagnosis import steps
 from .diagnosis.domain import DomainCheck
 from .diagnosis.gate import Gate
@@ -20,17 +23,21 @@ from .envelope import Envelope
 from .errors import ConfigurationError, InvalidMessage, OutmailError, SecretUnreadable, Throttled
 from .headers import wire_address
 from .message import Address, Message
-from .models import PRIMARY, Setup
+from .models import PRIMARY, Proof, Setup, utc_now
+from .outbox import roster
 from .settings import Credential, SetupValues
+
+MINUTE_S = 60.0
 
 
 @dataclass
 class Trial:
     """One test run of some values. Iterate `steps` to run it; afterwards `passed` and `proof_id` are set.
 
-    `titles` are the names of all steps, known before the first one runs. `transcript` is the SMTP dialogue as
-    ("client" or "server", line), with credentials masked; empty for other services. `gated` is for tests that anybody
-    who sees the page can start: they may not connect into private networks.
+    `titles` are the names of all steps, known before the first one runs. `transcript` is what was said, as ("client" or
+    "server", line), without secrets, tokens and bodies. `foreign_mailbox` is one that this application must not be able
+    to send as; that is tried where it is given. `gated` is for tests that anybody who sees the page can start: they may
+    not connect into private networks. `person` is whose tests are counted together, beside those of all.
     """
 
     engine: Engine
@@ -38,7 +45,9 @@ class Trial:
     connection: str = PRIMARY
     by: str = ""
     test_message_to: str = ""
+    foreign_mailbox: str = ""
     gated: bool = False
+    person: str = ""
     passed: bool = False
     proof_id: str = ""
     done: list[Step] = field(default_factory=list)
@@ -48,7 +57,9 @@ class Trial:
     def __post_init__(self) -> None:
         self._checks = [Check("settings", "Settings complete", self._settings)]
         gate = _gate(self.engine, self.connection) if self.gated else None
-        self._environment = replace(self.engine.environment, gate=gate)
+        self._environment = replace(
+            self.engine.environment, gate=gate, observe=self._observe, foreign_mailbox=self.foreign_mailbox
+        )
         try:
             service = services.service(self.values.service)
             self.values = service.complete(self.values, self.engine.environment)
@@ -59,9 +70,10 @@ class Trial:
             self._problems = {"service": str(exc)}
         if self._plan is not None:
             self._checks += self._plan.checks
-            self.transcript = self._plan.transcript
         if self.test_message_to:
             self._checks.append(Check("message", f"Test message to {self.test_message_to}", self._message))
+        if self.engine.needs_worker:
+            self._checks.append(Check("worker", "A worker will use this setup", self._worker))
 
     @property
     def titles(self) -> list[tuple[str, str]]:
@@ -71,7 +83,7 @@ class Trial:
     def steps(self) -> Iterator[Step]:
         """Runs the test, yielding each step as it ends; then records the proof. Touches the network."""
         try:
-            count_test(self.engine)
+            count_test(self.engine, self.person)
         except Throttled as exc:
             self.done = [Step(key="settings", title="Settings complete", state="failed", seen=str(exc),
                               code=exc.code, remedy=remedy_for(exc))]  # fmt: skip
@@ -87,6 +99,9 @@ class Trial:
             # The transports in use may hold a token from before the repair; new ones begin with that of the test.
             self.engine.look_again()
 
+    def _observe(self, who: str, line: str) -> None:
+        self.transcript.append((who, line))
+
     def close(self) -> None:
         if self._plan is not None:
             self._plan.close()
@@ -95,6 +110,9 @@ class Trial:
         if self._problems:
             told = "; ".join(f"{field}: {sentence}" for field, sentence in self._problems.items())
             raise ConfigurationError(told, code="settings_incomplete")
+        own = {self.values.username.lower(), self.values.from_address.lower()}
+        if self.foreign_mailbox and self.foreign_mailbox.lower() in own:
+            raise ConfigurationError("the other mailbox is the one that sends", code="foreign_mailbox_own")
         return Seen(services.service(self.values.service).label)
 
     def _message(self) -> Seen:
@@ -108,15 +126,41 @@ class Trial:
             sender=self.values.sender,
             extra_headers={"Auto-Submitted": "auto-generated"},
         )
+        self._observe("client", f"the test message to {self.test_message_to}, over a connection of its own")
         try:
             receipt = transport.deliver(Envelope.for_message(message, mailbox=service.mailbox(self.values)))
+        except OutmailError as exc:
+            self._observe("server", f"not accepted: {exc.code or type(exc).__name__}")
+            raise
         finally:
             transport.close()
         if not receipt.accepted:
             held_back = OutmailError("held back", code="recipients_held_back")
             return Seen(f"not sent: {self.test_message_to} is not allowed here", remedy_for(held_back))
+        self._observe("server", f"accepted, Message-ID {receipt.message_id}")
         request = f", request {receipt.request_id}" if receipt.request_id else ""
         return Seen(f"accepted in {receipt.elapsed_s:.1f} s{request}")
+
+    def _worker(self) -> Seen:
+        """Whether some process is there that hands over what is queued, and whether it has these values."""
+        engine = self.engine
+        with engine.database.session() as session:
+            since = utc_now() - timedelta(seconds=engine.settings.alert_worker_s)
+            alive = [one for one in roster.listed(session) if one.seen_at >= since and not one.is_stopping]
+            active = setups.active(session, self.connection)
+            in_force = active is not None and self._is_mine(active)
+        if not alive:
+            return Seen("none has given a sign of life", remedy_for(OutmailError("", code="worker_not_running")))
+        count = "1 worker runs" if len(alive) == 1 else f"{len(alive)} workers run"
+        if active is None or not in_force:
+            return Seen(f"{count}; what is saved here is taken up within seconds")
+        behind = [one for one in alive if dict(one.setups or {}).get(self.connection) != active.id]
+        if not behind:
+            return Seen(f"{count}, with revision {active.revision}")
+        told = (
+            f"{count}; not with revision {active.revision} yet: {', '.join(f'{one.host} {one.pid}' for one in behind)}"
+        )
+        return Seen(told, remedy_for(OutmailError(told, code="worker_behind")))
 
     def _record(self) -> None:
         engine = self.engine
@@ -146,15 +190,18 @@ class Trial:
 
     def _verify(self, active: Setup) -> bool:
         """A test that passed for exactly the values in force lets the mail flow; returns whether it was those."""
-        vault = self.engine.vault
+        same = self._is_mine(active)
+        if same:
+            setups.mark_verified(active, self.values, self.engine.vault, by=self.by)
+        return same
+
+    def _is_mine(self, active: Setup) -> bool:
+        """Whether these are the values of a revision, to the letter."""
         try:
-            same = setups.values_of(active, vault).canonical() == self.values.canonical()
+            return setups.values_of(active, self.engine.vault).canonical() == self.values.canonical()
         except SecretUnreadable:
             # What is in force cannot be read any more. The test that mends it must count all the same.
             return False
-        if same:
-            setups.mark_verified(active, self.values, vault, by=self.by)
-        return same
 
 
 def _gate(engine: Engine, connection: str) -> Gate:
@@ -175,20 +222,36 @@ def _gate(engine: Engine, connection: str) -> Gate:
     return Gate(networks, frozenset(host.lower() for host in hosts if host))
 
 
-def count_test(engine: Engine) -> None:
-    """A test button must not become a way to knock on other doors, so runs are limited.
+def count_test(engine: Engine, person: str = "") -> None:
+    """A test button must not become a way to knock on other doors, so runs are limited: in this process, and for each
+    person where it is known who that is.
 
     Raises:
         Throttled: there were too many in the last minute.
     """
-    now, times = time.monotonic(), engine.test_times
-    times[:] = [one for one in times if now - one < 60]
-    if len(times) >= engine.settings.tests_per_minute:
-        raise Throttled("too many tests in the last minute", code="tests_too_many", retry_after_s=60)
-    times.append(now)
+    now, runs = time.monotonic(), engine.test_runs
+    runs[:] = [one for one in runs if now - one[0] < MINUTE_S]
+    all_of_them, settings = [at for at, _ in runs], engine.settings
+    own = [at for at, who in runs if person and who == person]
+    for told, times, most in (
+        ("You have run", own, settings.tests_per_person),
+        ("There were", all_of_them, settings.tests_per_minute),
+    ):
+        if len(times) >= most:
+            wait_s = max(1, math.ceil(MINUTE_S - (now - times[-most])))
+            raise Throttled(
+                f"{told} {_tests(len(times))} in the last minute; the next may begin in {wait_s} s",
+                code="tests_too_many",
+                retry_after_s=wait_s,
+            )
+    runs.append((now, person))
 
 
-def credential_checks(engine: Engine, credential: Credential) -> list[Check]:
+def _tests(count: int) -> str:
+    return "1 test" if count == 1 else f"{count} tests"
+
+
+def credential_checks(engine: Engine, credential: Credential, person: str = "") -> list[Check]:
     """How to prove a credential by itself: with it, a token can be had. What the token allows is the setup's affair.
 
     Raises:
@@ -204,16 +267,18 @@ def credential_checks(engine: Engine, credential: Credential) -> list[Check]:
         ca_file=settings.ca_file,
         store=engine.environment.token_store,
     )
-    allowed = Check("settings", "Settings complete", lambda: _counted(engine))
+    allowed = Check("settings", "Settings complete", lambda: _counted(engine, person))
     return [allowed, *(check for check in proof.checks() if check.key != "role")]
 
 
-def _counted(engine: Engine) -> Seen:
-    count_test(engine)
+def _counted(engine: Engine, person: str) -> Seen:
+    count_test(engine, person)
     return Seen()
 
 
-def trial(engine: Engine, connection: str = PRIMARY, *, by: str = "", test_message_to: str = "") -> Trial:
+def trial(
+    engine: Engine, connection: str = PRIMARY, *, by: str = "", test_message_to: str = "", foreign_mailbox: str = ""
+) -> Trial:
     """A test of the setup in force.
 
     Raises:
@@ -222,7 +287,24 @@ def trial(engine: Engine, connection: str = PRIMARY, *, by: str = "", test_messa
     current = engine.current(connection, fresh=True)
     if current is None:
         raise ConfigurationError("no mail service is set up yet", code="setup_missing")
-    return Trial(engine, current.values, connection, by, test_message_to)
+    return Trial(engine, current.values, connection, by, test_message_to, foreign_mailbox)
+
+
+def last_proof(engine: Engine, current: Current | None) -> Proof | None:
+    """The newest test of what is in force, if there was one. A test of values that are only tried is none.
+
+    Raises:
+        OutmailError: the database does not answer.
+    """
+    if current is None or not engine.database:
+        return None
+    try:
+        vault = engine.vault
+    except ConfigurationError:
+        # Without a key no test is recorded either.
+        return None
+    with engine.database.session() as session:
+        return setups.last_proof(session, current.connection, of=current.values, vault=vault)
 
 
 def domain_check(engine: Engine, domain: str = "", connection: str = PRIMARY) -> DomainCheck:

@@ -7,7 +7,7 @@ class and one `register` call, or an entry point of the group `flask_outmail.ser
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from .diagnosis.gate import Gate
 from .diagnosis.graph import GraphProof
 from .diagnosis.microsoft import TokenProof
 from .diagnosis.smtp import SmtpProof
-from .diagnosis.steps import Check
+from .diagnosis.steps import Check, Observer
 from .errors import ConfigurationError, InvalidMessage
 from .message import Address
 from .settings import Credential, Settings, SetupValues
@@ -39,6 +39,9 @@ class Environment:
     token_store: TokenStore | None = None
     #: For a test that somebody starts on a page: where it may connect to.
     gate: Gate | None = None
+    #: For any test: who is told what is said, and a mailbox that must be refused.
+    observe: Observer | None = None
+    foreign_mailbox: str = ""
 
     @classmethod
     def of(cls, settings: Settings) -> Environment:
@@ -70,7 +73,6 @@ class Plan:
 
     checks: Sequence[Check]
     session: SmtpProof | None = None
-    transcript: list[tuple[str, str]] = field(default_factory=list)
 
     def close(self) -> None:
         if self.session is not None:
@@ -152,7 +154,7 @@ class Microsoft365Graph:
     def plan(self, values: SetupValues, environment: Environment) -> Plan:
         proof = _token_proof(values, environment, smtp=False)
         settings = self._settings(values, environment, proof.tokens)
-        return Plan(GraphProof(proof, settings, values.from_address).checks())
+        return Plan(GraphProof(proof, settings, values.from_address, environment.foreign_mailbox).checks())
 
     def _settings(self, values: SetupValues, environment: Environment, tokens: EntraTokens) -> GraphSettings:
         settings = environment.settings
@@ -166,6 +168,7 @@ class Microsoft365Graph:
             app=values.credential.client_id if values.credential else "",
             large_messages=settings.graph_large_messages,
             check=settings.graph_check,
+            observe=environment.observe,
         )
 
 
@@ -359,6 +362,7 @@ def _token_proof(values: SetupValues, environment: Environment, *, smtp: bool) -
         timeout_s=environment.settings.token_timeout_s,
         ca_file=environment.settings.ca_file,
         store=environment.token_store,
+        observe=environment.observe,
     )
 
 
@@ -392,5 +396,14 @@ def _smtp_plan(
     # The alert address is the one recipient we know; the sender itself takes its place when there is none.
     recipient = values.failure_alerts_to or values.from_address
     settings = _smtp_settings(values, environment, tokens)
-    session = SmtpProof(settings, values.from_address, recipient, name=name, proof=proof, gate=environment.gate)
-    return Plan(session.checks(), session, session.transcript)
+    session = SmtpProof(
+        settings,
+        values.from_address,
+        recipient,
+        name=name,
+        proof=proof,
+        gate=environment.gate,
+        observe=environment.observe,
+        foreign_mailbox=environment.foreign_mailbox,
+    )
+    return Plan(session.checks(), session)

@@ -105,7 +105,8 @@ KEYS: tuple[Key, ...] = (
     Key("OUTMAIL_DNS_SERVERS", "list", None, "Servers that the check of a domain asks, as host or host:port."),
     Key("OUTMAIL_AUTH_OBJECTS_MAX", "int", 100, "How many authentication objects may be stored."),
     Key("OUTMAIL_TEST_VALID_SECONDS", "int", 3600, "How long a passed test counts when its values are saved."),
-    Key("OUTMAIL_TESTS_PER_MINUTE", "int", 10, "How many setup tests one process runs in a minute."),
+    Key("OUTMAIL_TESTS_PER_MINUTE", "int", 20, "How many setup tests one process runs in a minute."),
+    Key("OUTMAIL_TESTS_PER_PERSON", "int", 10, "How many of them one person may start."),
     Key("OUTMAIL_ALERT_PAUSE_SECONDS", "int", 3600, "Shortest time between two alerts about the same cause."),
     Key(
         "OUTMAIL_ALERT_GRACE_SECONDS", "int", 120, "How long a failure that is tried again may last before it is told."
@@ -345,7 +346,8 @@ class Settings:
     token_timeout_s: float = 20.0
     auth_objects_max: int = 100
     test_valid_s: int = 3600
-    tests_per_minute: int = 10
+    tests_per_minute: int = 20
+    tests_per_person: int = 10
     alert_pause_s: int = 3600
     alert_grace_s: int = 120
     alert_repeats: int = 10
@@ -443,6 +445,7 @@ class Settings:
             auth_objects_max=_count(config, "OUTMAIL_AUTH_OBJECTS_MAX"),
             test_valid_s=_count(config, "OUTMAIL_TEST_VALID_SECONDS"),
             tests_per_minute=_count(config, "OUTMAIL_TESTS_PER_MINUTE"),
+            tests_per_person=_count(config, "OUTMAIL_TESTS_PER_PERSON"),
             alert_pause_s=_count(config, "OUTMAIL_ALERT_PAUSE_SECONDS"),
             alert_grace_s=_count(config, "OUTMAIL_ALERT_GRACE_SECONDS"),
             alert_repeats=_count(config, "OUTMAIL_ALERT_REPEATS"),

@@ -240,11 +240,22 @@ def add_proof(
     return proof
 
 
-def last_proof(session: Session, connection: str = PRIMARY, kind: str | None = None) -> Proof | None:
-    """The newest test run of a person; with `kind` the newest check of that kind."""
-    return session.scalars(
-        select(Proof).where(Proof.connection == connection, _is_of(kind)).order_by(Proof.created_at.desc()).limit(1)
-    ).first()
+def last_proof(
+    session: Session,
+    connection: str = PRIMARY,
+    kind: str | None = None,
+    *,
+    of: SetupValues | None = None,
+    vault: Vault | None = None,
+) -> Proof | None:
+    """The newest test run of a person; with `kind` the newest check of that kind.
+
+    With values (`of`) and the vault, the newest of exactly these.
+    """
+    found = select(Proof).where(Proof.connection == connection, _is_of(kind))
+    if of is not None and vault is not None:
+        found = found.where(Proof.fingerprint.in_(vault.fingerprints(of.canonical())))
+    return session.scalars(found.order_by(Proof.created_at.desc()).limit(1)).first()
 
 
 def _is_of(kind: str | None) -> ColumnElement[bool]:

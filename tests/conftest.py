@@ -40,6 +40,7 @@ def world(simulator: Simulator) -> dict[str, Any]:
         "OUTMAIL_GRAPH_TIMEOUT_SECONDS": 2,
         "OUTMAIL_TOKEN_TIMEOUT_SECONDS": 2,
         "OUTMAIL_TESTS_PER_MINUTE": 1000,
+        "OUTMAIL_TESTS_PER_PERSON": 1000,
     }
 
 

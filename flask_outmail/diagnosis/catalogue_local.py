@@ -284,7 +284,10 @@ LOCAL: tuple[Entry, ...] = (
         "tests_too_many",
         title="There were many tests in a short time",
         meaning="Tests reach out to other servers, so their number in a minute is limited.",
-        steps=("Wait a minute and test again.", "A developer can change `OUTMAIL_TESTS_PER_MINUTE`."),
+        steps=(
+            "Wait as long as the message says, and test again.",
+            "A developer can change `OUTMAIL_TESTS_PER_MINUTE` and `OUTMAIL_TESTS_PER_PERSON`.",
+        ),
         who="you",
     ),
     # -- hints about a setup -----------------------------------------------------------------------------------------
@@ -302,6 +305,54 @@ LOCAL: tuple[Entry, ...] = (
             " SMTP, as an Application permission and choose Grant admin consent.",
         ),
         who="entra_admin",
+    ),
+    entry(
+        "foreign_mailbox_open",
+        title="This application may send as other mailboxes too",
+        meaning="The permission is not limited to the mailbox of this setup, so a stolen secret would speak for"
+        " everybody.",
+        steps=(
+            "Give the permission in Exchange for the one mailbox (RBAC for Applications); the request for your IT"
+            " department has the commands.",
+            "In Microsoft Entra admin center > App registrations > the application > API permissions, remove the"
+            " consent to `Mail.Send` (for SMTP `SMTP.SendAsApp`): it and the scope in Exchange add up.",
+            "Wait 30 minutes to 2 hours, then test both again: the own mailbox has to pass, the other to be refused.",
+        ),
+        who="entra_admin",
+    ),
+    entry(
+        "foreign_mailbox_unknown",
+        title="The other mailbox does not exist, so nothing is proven by it",
+        meaning="Only a mailbox that exists can show whether this application is kept out of it.",
+        steps=("Name the mailbox of a colleague in the same organisation, and test again; nothing is sent.",),
+        who="you",
+    ),
+    entry(
+        "foreign_mailbox_own",
+        title="The other mailbox is the one that sends",
+        meaning="The proof needs a mailbox that this application has nothing to do with.",
+        steps=("Name another mailbox of the organisation, or leave the field empty.",),
+        who="you",
+    ),
+    entry(
+        "worker_not_running",
+        title="No worker is running, so mail would wait",
+        meaning="`OUTMAIL_DELIVERY` is `outbox`: messages are stored, and `flask outmail worker` hands them over.",
+        steps=(
+            "Start `flask outmail worker`, and let the service manager of the machine keep it running.",
+            "Test again; until then messages are kept, and none is lost.",
+        ),
+        who="developer",
+    ),
+    entry(
+        "worker_behind",
+        title="A worker has not taken up this setup yet",
+        meaning="Workers look for a new revision every few seconds, and this one still uses another.",
+        steps=(
+            "Wait half a minute and test again.",
+            "If it stays so, restart that worker and read its log: it may use another database or another key.",
+        ),
+        who="developer",
     ),
     entry(
         "token_role_delegated",

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from time import monotonic
 from typing import Any
 
 from .. import certificates, entra, network
@@ -17,12 +18,15 @@ from ..errors import ConfigurationError, OutmailError, TransportUnavailable
 from ..settings import FEDERATED, MANAGED_IDENTITY, Credential
 from ..tokens import EntraTokens, Renewing, TokenStore
 from .remedies import Remedy, remedy_for
-from .steps import Check, Seen
+from .steps import Check, Observer, Seen
 
 
 @dataclass
 class TokenProof:
-    """The checks that end with a token in hand. Nothing is taken from a cache: a repair shows at once."""
+    """The checks that end with a token in hand. Nothing is taken from a cache: a repair shows at once.
+
+    `observe` is told of the request for the token and of its end, without secret and token.
+    """
 
     credential: Credential
     cloud: Cloud
@@ -32,6 +36,7 @@ class TokenProof:
     ca_file: str = ""
     store: TokenStore | None = None
     token: str = ""
+    observe: Observer | None = None
 
     def __post_init__(self) -> None:
         self.tokens = EntraTokens(
@@ -80,7 +85,7 @@ class TokenProof:
         return secure(self.cloud.authority_host, self._port, timeout_s=self.timeout_s, ca_file=self.ca_file)
 
     def _token(self) -> Seen:
-        self.token = self.tokens.token()
+        self.token = self._asked()
         expires = claims(self.token).get("exp")
         told = "received"
         if isinstance(expires, (int, float)):
@@ -89,6 +94,24 @@ class TokenProof:
         if refused is None or earlier is None:
             return Seen(told)
         return Seen(f"{told}, by the one before ({readable(earlier)}); the newest: {refused}", _fallback(refused))
+
+    def _asked(self) -> str:
+        credential, observe = self.credential, self.observe or _nobody
+        if credential.provider == MANAGED_IDENTITY:
+            observe("client", f"token request to this machine's identity endpoint, scope {self.scope}")
+        else:
+            where = f"{self.cloud.authority_host}, tenant {credential.tenant}"
+            observe("client", f"token request to {where}, client {credential.client_id}, scope {self.scope}")
+        started = monotonic()
+        try:
+            token = self.tokens.token()
+        except OutmailError as exc:
+            trace = getattr(exc, "request_id", "")
+            told = f"{exc.code or type(exc).__name__}{f' (trace id {trace})' if trace else ''}"
+            observe("server", f"no token: {told}, {(monotonic() - started) * 1000:.0f} ms")
+            raise
+        observe("server", f"a token (not shown), {(monotonic() - started) * 1000:.0f} ms")
+        return token
 
     def _role(self) -> Seen:
         read = claims(self.token)
@@ -101,6 +124,10 @@ class TokenProof:
         # Never a verdict: with RBAC for Applications the permission is kept in Exchange and the token has no role.
         warning = remedy_for(OutmailError(f"{self.wanted_role} is not in the token", code="token_without_role"))
         return Seen(f"roles in the token: {', '.join(roles) or 'none'}", warning)
+
+
+def _nobody(who: str, line: str) -> None:
+    """Stands for an observer where there is none."""
 
 
 def readable(credential: Credential) -> str:

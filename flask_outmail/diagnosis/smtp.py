@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from ..content import Content
 from ..envelope import Envelope
-from ..errors import OutmailError
+from ..errors import AuthenticationFailed, OutmailError
 from ..headers import wire_address
 from ..message import Address
 from ..transports.smtp import SmtpSession, SmtpSettings
 from ..transports.smtp_pool import make_room
+from .foreign import closed_to
 from .gate import Gate
 from .microsoft import TokenProof, addresses, certificate_seen
 from .remedies import remedy_for
-from .steps import Check, Seen
+from .steps import Check, Observer, Seen
+
+#: Over SMTP the two look the same.
+_BUT = " (a mailbox that does not exist would be refused as well)"
 
 
 @dataclass
 class SmtpProof:
     """The checks for one SMTP setup. `recipient` is named to the server and then taken back; nothing is sent.
 
-    `transcript` holds the dialogue afterwards, as ("client" or "server", line), with credentials masked.
+    `observe` is told the dialogue, with credentials masked. `foreign_mailbox` is one that the application's token must
+    not open; it is tried where it is given.
     """
 
     settings: SmtpSettings
@@ -30,12 +35,11 @@ class SmtpProof:
     name: str = "smtp"
     proof: TokenProof | None = None
     gate: Gate | None = None
-    transcript: list[tuple[str, str]] = field(default_factory=list)
+    observe: Observer | None = None
+    foreign_mailbox: str = ""
 
     def __post_init__(self) -> None:
-        self.session = SmtpSession(
-            self.settings, name=self.name, observe=lambda who, line: self.transcript.append((who, line))
-        )
+        self.session = SmtpSession(self.settings, name=self.name, observe=self.observe)
 
     def checks(self) -> list[Check]:
         settings = self.settings
@@ -58,7 +62,10 @@ class SmtpProof:
         checks += [
             Check("from", f"From {self.from_address} is allowed", self._mail_from),
             Check("recipient", f"Recipient {self.recipient} is taken", self._rcpt_to),
+            Check("reset", "Taken back before anything is sent", self._reset),
         ]
+        if self.foreign_mailbox and settings.tokens is not None:
+            checks.append(closed_to(self.foreign_mailbox, self._foreign, but=_BUT))
         return checks
 
     def close(self) -> None:
@@ -100,8 +107,33 @@ class SmtpProof:
 
     def _rcpt_to(self) -> Seen:
         self.session.rcpt_to(self._envelope())
+        return Seen("taken")
+
+    def _reset(self) -> Seen:
         self.session.reset()
-        return Seen("taken, and taken back; nothing was sent")
+        return Seen("nothing was sent")
+
+    def _foreign(self) -> bool:
+        # Its own conversation: the first one is logged in already, and Exchange counts three for each mailbox.
+        self.session.close()
+        other = SmtpSession(
+            replace(self.settings, username=self.foreign_mailbox, address=self.session.client.address),
+            name=self.name,
+            observe=self.observe,
+        )
+        try:
+            other.connect()
+            if self.settings.tls == "tls":
+                other.secure()
+            other.greet()
+            if self.settings.tls == "starttls":
+                other.secure()
+            other.log_in()
+        except AuthenticationFailed:
+            return True
+        finally:
+            other.close()
+        return False
 
     def _envelope(self) -> Envelope:
         sender = wire_address(Address.parse(self.from_address), "from_address")

@@ -10,6 +10,8 @@ from typing import Any, Literal
 from ..errors import OutmailError
 from .remedies import Remedy, remedy_for
 
+#: Is told what is said: ("client" or "server", line), free of secrets.
+Observer = Callable[[str, str], None]
 State = Literal["passed", "warning", "failed", "skipped"]
 
 

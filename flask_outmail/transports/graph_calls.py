@@ -26,6 +26,8 @@ from .graph_lane import lane
 if TYPE_CHECKING:
     import requests
 
+#: Is told what is said: ("client" or "server", line).
+Observer = Callable[[str, str], None]
 #: An idle connection older than this is not trusted with a message: a lost answer cannot be told from a lost mail.
 MAX_IDLE_S = 20.0
 #: A pause this short is waited for; a longer one is told to the caller, who can do something else meanwhile.
@@ -43,6 +45,7 @@ class GraphSettings:
     `app` is the client id: Exchange counts requests for each application and mailbox. `large_messages` allows drafts
     and upload sessions, `check` to look into the mailbox for what became of a message. `settle_s` is how long after a
     send a draft may still be on its way out, `retry_wait_s` the first wait before a harmless step is repeated.
+    `observe` is told each request and answer, without tokens and bodies.
     """
 
     cloud: Cloud
@@ -56,6 +59,7 @@ class GraphSettings:
     check: bool = False
     settle_s: float = 20.0
     retry_wait_s: float = 0.5
+    observe: Observer | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +200,11 @@ class GraphCalls:
         settings = self.settings
         client_request_id = str(uuid4())
         stream = None if body is None else Body(body, timeout_s=settings.timeout_s)
+        # An upload's address is a secret; it is what is asked without a token.
+        observe = settings.observe if token else None
+        started = monotonic()
+        if observe is not None:
+            observe("client", f"{method} {_shown(url)} (client-request-id {client_request_id})")
         session = connections.take()
         try:
             response = session.request(
@@ -215,9 +224,15 @@ class GraphCalls:
             if not token:
                 # What a library says of a failed request quotes its address, and this one is a secret.
                 error.detail = ""
+            if observe is not None:
+                observe("server", f"no answer ({error.code}), {(monotonic() - started) * 1000:.0f} ms")
             # From None: the request in the cause carries the token.
             raise Lost(error, left=stream is None or stream.has_left, request_id=client_request_id) from None
         answer = Answer.read(response, client_request_id)
+        if observe is not None:
+            said = " ".join(filter(None, (str(answer.status), answer.code)))
+            took_ms = (monotonic() - started) * 1000
+            observe("server", f"{said} (request-id {answer.request_id}), {took_ms:.0f} ms")
         connections.give(session)
         return answer
 
@@ -322,6 +337,14 @@ class _Signed:
             request.headers.pop("Transfer-Encoding", None)
             request.headers["Content-Length"] = str(self._length)
         return request
+
+
+def _shown(url: str) -> str:
+    """A Graph address for reading: host and path, without what was asked about it."""
+    from urllib.parse import unquote, urlsplit
+
+    parts = urlsplit(url)
+    return f"https://{parts.netloc}{unquote(parts.path)}"
 
 
 def _host_and_port(url: str) -> tuple[str, int]:

@@ -20,7 +20,7 @@ from ..models import PRIMARY, AuthObject, Setup
 from ..proving import Trial, credential_checks
 from ..settings import Credential
 from .auth_object_form import Entered, is_changed, offer_choices, read, show, stored_certificate
-from .blueprint import ID, actor, ago, engine, pages, tell
+from .blueprint import ID, actor, ago, engine, pages, person, tell
 from .forms import ActionForm, AuthObjectForm, csrf_refused, demand_csrf, in_order, number, wanted_action
 from .setup_form import plain_values_of, wanted_connection
 from .setup_saving import is_revision_proven, release
@@ -223,7 +223,7 @@ def try_with_setups(credential: Credential, used_by: list[Setup]) -> tuple[list[
         except OutmailError:
             # The old secret cannot be read; the rest of the setup can.
             values = replace(plain_values_of(setup), credential=credential)
-        trial = Trial(found, values, setup.connection, actor())
+        trial = Trial(found, values, setup.connection, actor(), person=person())
 
         def conclude(run: Run, trial: Trial = trial) -> None:
             run.passed, run.proof_id = trial.passed, trial.proof_id
@@ -297,7 +297,7 @@ def _stream_test(row: AuthObject | None) -> Response:
 
 
 def _run(entered: Entered) -> Run:
-    checks = credential_checks(engine(), entered.credential)
+    checks = credential_checks(engine(), entered.credential, person())
 
     def conclude(run: Run) -> None:
         run.passed = steps.passed(run.done)

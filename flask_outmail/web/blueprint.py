@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from secrets import token_hex
 from typing import Any
 
 from flask import Blueprint, session
@@ -20,6 +21,7 @@ ID = "int(max=2147483647)"
 #: Our own place in the session. Flask's flash() would show each message twice inside a base template that shows
 #: flashed messages itself.
 _NOTICES = "_outmail_notices"
+_PERSON = "_outmail_person"
 
 
 def engine() -> Engine:
@@ -29,6 +31,14 @@ def engine() -> Engine:
 def actor() -> str:
     """Who acts, as it is written into the history."""
     return engine().access.actor_name()
+
+
+def person() -> str:
+    """Whose tests are counted together: the actor, or this browser where the application names nobody."""
+    name = actor()
+    if not name and _PERSON not in session:
+        session[_PERSON] = token_hex(8)
+    return name or str(session[_PERSON])
 
 
 def tell(text: str, kind: str = "good") -> None:

@@ -117,6 +117,7 @@ class SetupForm(FlaskForm):  # type: ignore[misc]
     from_name = text_field("From name", 200)
     failure_alerts_to = text_field("Backend failure alerts email address", 320)
     test_message_to = text_field("Send a test message to", 320)
+    foreign_mailbox = text_field("A mailbox that must be refused", 320)
     revision = HiddenField()
     proof = HiddenField()
     #: The service whose values the locked fields showed. Without JavaScript they are still those of the former one

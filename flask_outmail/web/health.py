@@ -20,6 +20,7 @@ from ..outbox import alerts, store
 from ..outbox.conditions import Condition
 from ..outbox.facts import Facts
 from ..outbox.notices import ends
+from ..proving import last_proof
 from ..services import service
 from .blueprint import engine, pages
 
@@ -174,8 +175,8 @@ def health(engine: Engine) -> Health:
         counts = store.counts(session)
         facts = engine.alerting.look(session, utc_now())
         conditions = engine.alerting.judge(session, facts, utc_now())
-        proof = setups.last_proof(session)
     lines = [_line(engine, name, row) for name, row in rows.items()]
+    proof = last_proof(engine, lines[0].current)
     return Health(lines, incidents, counts, conditions, facts, proof)
 
 

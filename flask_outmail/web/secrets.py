@@ -25,7 +25,7 @@ from ..proving import credential_checks
 from ..settings import CLIENT_CREDENTIALS, Credential
 from .auth_object_form import MADE_HERE, OWN, offer_choices, read_secret, stored_certificate, wanted_days
 from .auth_objects import MADE_LATER, try_with_setups, wanted
-from .blueprint import ID, actor, ago, engine, pages, tell
+from .blueprint import ID, actor, ago, engine, pages, person, tell
 from .forms import SecretForm, csrf_refused, demand_csrf, in_order, number, wanted_action
 from .setup_saving import release
 from .trials import Run, refuse, stream
@@ -241,7 +241,7 @@ def _read(page: Page) -> Wanted:
 
 
 def _run(credential: Credential) -> Run:
-    checks = credential_checks(engine(), credential)
+    checks = credential_checks(engine(), credential, person())
 
     def conclude(run: Run) -> None:
         run.passed = steps.passed(run.done)

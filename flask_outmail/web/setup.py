@@ -17,7 +17,7 @@ from ..models import PRIMARY
 from ..proving import Trial
 from ..services import MailService
 from ..settings import SetupValues
-from .blueprint import actor, ago, engine, pages, tell
+from .blueprint import actor, ago, engine, pages, person, tell
 from .forms import SetupForm, csrf_refused, in_order, number, wanted_action
 from .setup_form import (
     Entered,
@@ -229,24 +229,23 @@ def _move(form: SetupForm, known: Known) -> ResponseReturnValue:
 def _submit_locked(form: SetupForm, known: Known, action: str) -> ResponseReturnValue:
     assert known.stored is not None  # noqa: S101 -- what locks the page is a setup
     values = _completed(known.stored)
-    test_to, problem = form.test_message_to.data or "", _address_problem(form.test_message_to.data or "")
     show(form, values, None)
     page = Page(form, known, warnings=warnings(values), is_chosen=True)
     if action != "test":
         page.problems = {"service": f"These settings are set by {known.locked_by} and can be changed only there."}
         return page.render(409)
-    if problem:
-        page.problems = {"test_message_to": problem}
+    page.problems = _test_problems(form, values)
+    if page.problems:
         return page.render(422)
-    page.run = _run(known, values, test_to).finish()
+    page.run = _run(known, values, form).finish()
     return page.render()
 
 
 def _test(page: Page, entered: Entered) -> ResponseReturnValue:
-    _check_test_address(page.form, page.problems)
+    page.problems |= _test_problems(page.form, entered.values)
     if page.problems:
         return page.render(422)
-    page.run = _run(page.known, entered.values, page.form.test_message_to.data or "").finish()
+    page.run = _run(page.known, entered.values, page.form).finish()
     page.form.proof.data = page.run.proof_id
     # A passed test may have put the setup in use right.
     page.known = _know(page.known.connection)
@@ -261,22 +260,24 @@ def stream_setup_test() -> Response:
     if csrf_refused(form):
         return refuse("This page was open too long. Reload it and test again.", status=400)
     known = _know(connection)
+    problems: dict[str, str] = {}
     if known.locked_by and known.stored is not None:
-        values, problems = _completed(known.stored), {}
+        values = _completed(known.stored)
     else:
         with engine().database.session() as database:
             entered = read(form, known, engine(), database)
         values, problems = entered.values, entered.problems
-    _check_test_address(form, problems)
+    problems |= _test_problems(form, values)
     if problems:
         count = len(problems)
         told = "Nothing was tested: " + ("1 field needs" if count == 1 else f"{count} fields need") + " attention."
         return refuse(told, problems, status=422)
-    return stream(_run(known, values, form.test_message_to.data or ""))
+    return stream(_run(known, values, form))
 
 
-def _run(known: Known, values: SetupValues, test_to: str) -> Run:
-    trial = Trial(engine(), values, known.connection, actor(), test_to, gated=True)
+def _run(known: Known, values: SetupValues, form: SetupForm) -> Run:
+    test_to, foreign_mailbox = form.test_message_to.data or "", form.foreign_mailbox.data or ""
+    trial = Trial(engine(), values, known.connection, actor(), test_to, foreign_mailbox, gated=True, person=person())
 
     def conclude(run: Run) -> None:
         run.passed, run.proof_id = trial.passed, trial.proof_id
@@ -284,13 +285,20 @@ def _run(known: Known, values: SetupValues, test_to: str) -> Run:
             # When the values are those in use, this test is what the held messages were waiting for.
             run.note = release(engine(), known.connection)
 
-    return Run(trial.titles, trial.steps, conclude, transcript=trial.transcript)
+    facts = [f"Mail service: {values.service}, {values.host}:{values.port}, TLS {values.tls}"]
+    facts.append(f"Mailbox or user: {values.username or 'none'}; From: {values.from_address}")
+    facts.append(f"Connection: {known.connection}")
+    return Run(trial.titles, trial.steps, conclude, facts=facts, transcript=trial.transcript)
 
 
-def _check_test_address(form: SetupForm, problems: dict[str, str]) -> None:
-    problem = _address_problem(form.test_message_to.data or "")
-    if problem:
-        problems["test_message_to"] = problem
+def _test_problems(form: SetupForm, values: SetupValues) -> dict[str, str]:
+    """What is wrong with the fields that are for the test alone."""
+    names = ("test_message_to", "foreign_mailbox")
+    found = {name: sentence for name in names if (sentence := _address_problem(form[name].data or ""))}
+    other = (form.foreign_mailbox.data or "").lower()
+    if other and other in (values.username.lower(), values.from_address.lower()):
+        found["foreign_mailbox"] = "This is the mailbox of the setup itself. Name one that it has nothing to do with."
+    return found
 
 
 def _address_problem(text: str) -> str:

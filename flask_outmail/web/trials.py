@@ -10,7 +10,9 @@ from typing import Any
 
 from flask import Response, render_template, stream_with_context
 
+from ..diagnosis import report
 from ..diagnosis.steps import Step
+from ..models import utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +22,8 @@ class Run:
     """One test: `titles` are known before it runs, the rest afterwards.
 
     `start` runs it step by step; `conclude` then sets `passed`, and `proof_id` and `note` if there are any. `kind`
-    chooses the words for what a test proves ("setup" or "auth_object"), `heading` tells several runs apart.
+    chooses the words for what a test proves ("setup" or "auth_object"), `heading` tells several runs apart. `facts`
+    are lines about what is tested, for the text to be sent to whoever helps.
     """
 
     titles: Sequence[tuple[str, str]]
@@ -28,6 +31,7 @@ class Run:
     conclude: Callable[[Run], None]
     kind: str = "setup"
     heading: str = ""
+    facts: Sequence[str] = ()
     transcript: Sequence[tuple[str, str]] = ()
     done: list[Step] = field(default_factory=list)
     passed: bool = False
@@ -67,8 +71,18 @@ class Run:
         return sum(step.state == "warning" for step in self.done)
 
     @property
-    def proven_keys(self) -> set[str]:
-        return {step.key for step in self.done if step.state == "passed"}
+    def proven(self) -> list[str]:
+        return report.proven(self.done)
+
+    @property
+    def not_proven(self) -> list[str]:
+        return report.not_proven(self.done)
+
+    @property
+    def support_text(self) -> str:
+        title = "Test of an authentication object" if self.kind == "auth_object" else "Test of the outbound mail setup"
+        at = f"{utc_now():%Y-%m-%d %H:%M} UTC"
+        return report.support_text(self.done, title=title, at=at, facts=self.facts, transcript=self.transcript)
 
 
 def stream(run: Run) -> Response:

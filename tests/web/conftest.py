@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable
+import shutil
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from flask_outmail import Mail
 from flask_outmail.simulator import Simulator
 
-from ..conftest import MakeApp, engine_of
+from ..conftest import STRICT, MakeApp, engine_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
 
 
 @dataclass
@@ -112,4 +123,58 @@ def site(make_site: Callable[..., Site]) -> Site:
     return make_site()
 
 
-__all__ = ["Site", "engine_of", "titles"]
+# -- Chromium --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM and not STRICT:
+        pytest.skip("there is no Chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def served(site: Site) -> Iterator[str]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = make_server("127.0.0.1", 0, site.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}/outmail"
+    server.shutdown()
+    thread.join(5)
+    server.server_close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    contexts = []
+
+    def make(**options: Any) -> Page:
+        context = browser.new_context(**options)
+        context.set_default_timeout(10_000)
+        contexts.append(context)
+        return context.new_page()
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+def create_object(page: Page, site: Site, *, client_id: str = "", client_secret: str = "") -> None:
+    """From the set-up page and back to it, with the new object chosen."""
+    page.click("text=New authentication object…")
+    page.fill("#name", "Contoso mailer")
+    page.fill("#tenant", site.simulator.tenant)
+    page.fill("#client_id", client_id or site.simulator.client_id)
+    page.fill("#client_secret", client_secret or site.simulator.client_secret)
+    page.select_option("#cloud", "simulator")
+    page.click("button:has-text('Save')")
+    page.wait_for_selector("text=is stored")
+
+
+__all__ = ["Site", "create_object", "engine_of", "titles"]

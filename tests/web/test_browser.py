@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import shutil
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from werkzeug.serving import make_server
 
-from ..conftest import STRICT
-from .conftest import Site
+from .conftest import Site, create_object
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-)
 PAGES = (
     "",
     "setup",
@@ -32,57 +24,6 @@ PAGES = (
     "alerts",
     "history",
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM and not STRICT:
-        pytest.skip("there is no Chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield running
-        running.close()
-
-
-@pytest.fixture
-def served(site: Site) -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, site.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}/outmail"
-    server.shutdown()
-    thread.join(5)
-    server.server_close()
-
-
-@pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
-    contexts = []
-
-    def make(**options: Any) -> Page:
-        context = browser.new_context(**options)
-        context.set_default_timeout(10_000)
-        contexts.append(context)
-        return context.new_page()
-
-    yield make
-    for context in contexts:
-        context.close()
-
-
-def create_object(page: Page, site: Site) -> None:
-    """From the set-up page and back to it, with the new object chosen."""
-    page.click("text=New authentication object…")
-    page.fill("#name", "Contoso mailer")
-    page.fill("#tenant", site.simulator.tenant)
-    page.fill("#client_id", site.simulator.client_id)
-    page.fill("#client_secret", site.simulator.client_secret)
-    page.select_option("#cloud", "simulator")
-    page.click("button:has-text('Save')")
-    page.wait_for_selector("text=is stored")
 
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["with JavaScript", "without JavaScript"])

@@ -26,8 +26,12 @@
   });
 
   // Texts to send on can be copied with one press.
-  document.querySelectorAll(".outmail details.om-request pre").forEach((pre) => {
+  function addCopyButtons(root) {
     if (!navigator.clipboard) return;
+    root.querySelectorAll("details.om-request pre").forEach(addCopyButton);
+  }
+
+  function addCopyButton(pre) {
     const button = document.createElement("button");
     const told = document.createElement("span");
     button.type = "button";
@@ -43,10 +47,13 @@
       }
     });
     pre.before(button, told);
-  });
+  }
+
+  document.querySelectorAll(".outmail").forEach(addCopyButtons);
 
   document.querySelectorAll(".outmail form[data-stream]").forEach((form) => {
     if (form.dataset.fills && !("isLocked" in form.dataset)) followChoice(form);
+    if (form.querySelector("[data-stale]")) watchEdits(form);
     form.addEventListener("submit", (event) => {
       const button = event.submitter;
       if (!button || button.value !== "test" || !window.fetch || !window.ReadableStream) return;
@@ -54,6 +61,30 @@
       runTest(form, form.querySelector("[data-test]"));
     });
   });
+
+  // A result is about the values that were tested; after an edit that matters it says so, until the edit is undone.
+  const aside = new Set(["csrf_token", "revision", "proof", "shown_service", "test_message_to", "foreign_mailbox", "from_name", "failure_alerts_to", "action"]);
+
+  function valuesOf(form) {
+    return JSON.stringify([...new FormData(form)].filter(([name, value]) => !aside.has(name) && typeof value === "string"));
+  }
+
+  function watchEdits(form) {
+    const result = form.querySelector("[data-result]");
+    const note = form.querySelector("[data-stale]");
+    if (result.querySelector(".om-verdict")) form.testedValues = valuesOf(form);
+    const look = () => {
+      const isStale = form.testedValues !== undefined && valuesOf(form) !== form.testedValues;
+      if (isStale === !note.hidden) return;
+      note.hidden = !isStale;
+      result.classList.toggle("om-is-stale", isStale);
+      document.querySelectorAll(".outmail [data-verdict]").forEach((box) => { box.hidden = isStale; });
+      form.querySelector("[data-live]").textContent = isStale ? note.textContent.replace("!", "").trim() : "";
+    };
+    form.addEventListener("input", look);
+    form.addEventListener("change", look);
+    form.addEventListener("tested", look);
+  }
 
   // What the chosen service fills in itself is shown at once, and cannot be typed over.
   function followChoice(form) {
@@ -85,6 +116,7 @@
       form.querySelector("[data-tls-locked]").hidden = !locked.includes("tls");
       const needsObject = chosen.dataset.needsObject === "yes";
       form.querySelector("[data-objects]").hidden = !needsObject;
+      form.querySelectorAll("[data-for-objects]").forEach((box) => { box.hidden = !needsObject; });
       form.querySelector("[data-password]").hidden = needsObject;
       form.querySelector("[data-field=username] [data-label]").textContent = needsObject ? "Username (mailbox to send as)" : "Username";
       field("shown_service").value = chosen.value;
@@ -117,11 +149,14 @@
     result.replaceChildren(list);
     try {
       const body = new FormData(form);
+      form.testedValues = valuesOf(form);
+      form.dispatchEvent(new Event("tested"));
       const response = await fetch(form.dataset.stream, { method: "POST", body, signal: stop.signal, headers: { Accept: "application/x-ndjson" } });
       if (!response.body || !(response.headers.get("Content-Type") || "").includes("ndjson")) throw new Error("unexpected answer");
       for await (const told of lines(response.body)) show(told, form, list, result, live);
     } catch (error) {
-      live.textContent = stop.signal.aborted ? "Cancelled." : "The test could not be run: the application did not answer as expected. Reload the page and try again.";
+      for (const item of list.querySelectorAll(".om-is-waiting")) item.textContent = item.textContent.replace("…", "– not tried:");
+      live.textContent = stop.signal.aborted ? "Cancelled. What had been tried is listed; nothing counts as proven." : "The test could not be run: the application did not answer as expected. Reload the page and try again.";
     } finally {
       button.removeAttribute("aria-busy");
       if (document.activeElement === cancel) button.focus();
@@ -162,6 +197,7 @@
       if (told.html) {
         const template = document.createElement("template");
         template.innerHTML = told.html;
+        addCopyButtons(template.content);
         result.append(template.content);
         live.classList.add("om-hidden");  // still spoken; the verdict shows the same words
       }
