@@ -27,7 +27,7 @@ from .outbox.retry import is_retryable
 logger = logging.getLogger(__name__)
 
 #: What a check leaves out: naming a sender and a recipient to a server looks like the beginning of a message.
-_LEFT_OUT = frozenset({"from", "recipient", "large_messages"})
+_LEFT_OUT = frozenset({"from", "recipient", "reset", "large_messages"})
 #: After a fault that may pass by itself: soon again, so that its end is noticed as well.
 AGAIN = timedelta(minutes=5)
 
