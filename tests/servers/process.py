@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-START_S = 60.0
+START_S = 120.0
 STOP_S = 30.0
 
 
