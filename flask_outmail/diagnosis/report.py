@@ -23,7 +23,8 @@ _PROVEN = {
 }
 _MARKS = {"passed": "ok  ", "warning": "look", "failed": "FAIL", "skipped": "-   "}
 _SAID = {"client": ">", "server": "<"}
-_ADDRESS = re.compile(r"(?<![\w.+%'-])([\w+])[\w.+%'-]*@(?=[\w-]+\.)")
+# Not the Message-ID, by which a message is found in logs.
+_ADDRESS = re.compile(r"(?<!Message-ID <)(?<![\w.+%'-])([\w+])[\w.+%'-]*@(?=[\w-]+\.)")
 _PACKAGES = ("Flask-Outmail", "Flask", "SQLAlchemy", "msal", "requests", "cryptography")
 
 

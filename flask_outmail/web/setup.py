@@ -16,7 +16,8 @@ from ..message import Address
 from ..models import PRIMARY
 from ..proving import Trial
 from ..services import MailService
-from ..settings import SetupValues
+from ..settings import CLIENT_CREDENTIALS, SetupValues
+from .auth_object_form import stored_certificate
 from .blueprint import actor, ago, engine, pages, person, tell
 from .forms import SetupForm, csrf_refused, in_order, number, wanted_action
 from .setup_form import (
@@ -76,7 +77,7 @@ class Page:
             "locked": service.locked if service is not None and self.is_chosen else frozenset(),
             "fills": self._fills(),
             "clouds": found.environment.clouds,
-            "requests": _it_requests(self.form.username.data or ""),
+            "requests": self._it_requests(),
             "successor": self._successor(),
         }
         return render_template("outmail/setup.html", **context), status
@@ -89,6 +90,26 @@ class Page:
         found = services.successor(stored, engine().environment)
         return found[0] if found else None
 
+    def _it_requests(self) -> dict[str, tuple[str, str]]:
+        """The request for the IT department, for each service that needs their help, and for the credential chosen."""
+        found, chosen = engine(), number(self.form.auth_object.data)
+        row = next((one for one in self.known.objects if one.id == chosen), None)
+        certificate = stored_certificate(row, found) if row is not None else None
+        texts = {}
+        for service in services.services():
+            try:
+                text = it_request(
+                    service=service.name,
+                    mailbox=self.form.username.data or "",
+                    app_name=found.app.name,
+                    provider=row.provider if row is not None else CLIENT_CREDENTIALS,
+                    thumbprint=certificate.thumbprint if certificate else "",
+                )
+            except ValueError:
+                continue
+            texts[service.name] = (service.label, text)
+        return texts
+
     def _fills(self) -> dict[str, dict[str, Any]]:
         """What each service fills in for each authentication object ("" for none): read by the script."""
         found = engine()
@@ -99,24 +120,6 @@ class Page:
             }
             for row in (None, *self.known.objects)
         }
-
-
-def _it_requests(mailbox: str) -> dict[str, tuple[str, str]]:
-    """The request for the IT department, for each service that needs their help."""
-    texts = {}
-    for service in services.services():
-        try:
-            texts[service.name] = (
-                service.label,
-                it_request(service=service.name, mailbox=mailbox, app_name=_app_name()),
-            )
-        except ValueError:
-            continue
-    return texts
-
-
-def _app_name() -> str:
-    return engine().app.name
 
 
 def _know(connection: str) -> Known:

@@ -244,6 +244,31 @@ def test_an_unlisted_number_of_entra_gets_the_address_of_its_explanation(number:
     assert remedy.who == "entra_admin"
 
 
+@pytest.mark.parametrize(
+    ("mistake", "signals", "told"),
+    [
+        ("the secret's ID in place of its value", "AADSTS7000215", r"Value .*, and not the column Secret ID"),
+        ("the object ID of App registrations in place of that of Enterprise applications",
+         "ErrorAccessDenied|microsoft365_graph 535 5.7.3|microsoft365_smtp",
+         r"Enterprise applications, not from App registrations"),
+        ("consent was not given", "ErrorAccessDenied|microsoft365_graph token_without_role AADSTS65001",
+         r"(?i)grant admin consent|admin consent granted"),
+        ("Exchange has not taken up the role yet",
+         "ErrorAccessDenied|microsoft365_graph 535 5.7.3|microsoft365_smtp token_without_role foreign_mailbox_open",
+         r"30 minutes to 2 hours"),
+        ("another tenant", "AADSTS700016 AADSTS90002 ErrorInvalidUser Request_ResourceNotFound", r"(?i)tenant"),
+        ("another cloud", "AADSTS90002 AADSTS900382 AADSTS500011 Request_ResourceNotFound", r"(?i)cloud"),
+    ],
+)  # fmt: skip
+def test_the_mistakes_that_everybody_makes_are_named_where_they_show(mistake: str, signals: str, told: str) -> None:
+    # A signal with a blank in it (SMTP) is joined to what stands before the next bar.
+    for signal in re.findall(r"\d{3} [\d.]+(?:\|\w+)?|\S+", signals):
+        code, _, transport = signal.partition("|")
+        error = the_error(code, kind=AuthenticationFailed, transport=transport)
+        assert the_entry(error) is not None, f"{code} falls back"
+        assert re.search(told, " ".join(remedy_for(error).steps)), f"{mistake}: {code}"
+
+
 # -- Graph -----------------------------------------------------------------------------------------------------------
 
 
