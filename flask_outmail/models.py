@@ -219,8 +219,9 @@ class Delivery(Base):
         Index(None, "state", "connection", "turn", "id"),
         Index(None, "state", "due_at"),
         Index(None, "state", "id"),
-        # Finds where an hour begins; ids follow it.
-        Index(None, "created_at"),
+        # What the pages show: the log, newest first, and what became of the messages of each hour.
+        Index(None, "created_at", "id"),
+        Index(None, "state", "created_at", "id"),
         # Indexes, not constraints: SQLite adds no constraint to a table that is there already.
         Index(None, "uid", unique=True),
         Index(None, "key", unique=True),

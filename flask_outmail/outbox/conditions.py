@@ -18,6 +18,11 @@ from .facts import Credential, Facts
 STEPS_DAYS = (60, 30, 14, 7, 3, 1, 0, -1)
 
 
+def next_step(days_left: int) -> int | None:
+    """At how many days before its end somebody is told next of a credential; None when nothing more is told."""
+    return max((step for step in STEPS_DAYS if step < days_left), default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """From when on something is told."""

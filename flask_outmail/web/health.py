@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from flask import Response, jsonify, request
@@ -15,8 +15,8 @@ from ..current import Current
 from ..diagnosis.remedies import Remedy, remedy_for
 from ..engine import Engine
 from ..errors import ConfigurationError, OutmailError
-from ..models import PRIMARY, Incident, Proof, Setup, utc_now
-from ..outbox import alerts, store
+from ..models import PRIMARY, Incident, Proof, Setup, Worker, utc_now
+from ..outbox import alerts, roster, states, store
 from ..outbox.conditions import Condition
 from ..outbox.facts import Facts
 from ..outbox.notices import ends
@@ -28,20 +28,29 @@ WORKING, HELD, NOT_SET_UP, FAILING, BROKEN = "working", "held", "not_set_up", "f
 _REASONS = {
     WORKING: "Mail is working.",
     HELD: "Mail is held: the setup has not been verified.",
-    NOT_SET_UP: "Mail is not set up yet.",
+    NOT_SET_UP: "No mail service yet.",
 }
 #: From how many days before its end a credential is an issue.
 REMIND_DAYS = 30
+#: How long a worker may take to notice a revision that was put into use.
+NOTICE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
 class Issue:
-    """Something that needs a person. Holds no address and no subject, so that machines may read it."""
+    """Something that needs a person. What machines read of it holds no address and no subject.
+
+    `about` names the credential it concerns. `remedy` is set where it is not simply that of the code.
+    """
 
     code: str
     severity: str
     title: str
     since: datetime | None = None
+    connection: str = PRIMARY
+    about: str = ""
+    incident_id: int | None = None
+    remedy: Remedy | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ class Health:
     conditions: Sequence[Condition] = ()
     facts: Facts = field(default_factory=Facts)
     last_proof: Proof | None = None
+    workers: Sequence[Worker] = ()
     has_database: bool = True
     checked_at: datetime = field(default_factory=utc_now)
 
@@ -98,6 +108,25 @@ class Health:
         return next((one for one in self.conditions if one.kind in (alerts.WORKER, alerts.QUEUE)), None)
 
     @property
+    def under_way_count(self) -> int:
+        """How many messages wait to leave, or to be tried again."""
+        return sum(self.counts.get(state, 0) for state in (states.QUEUED, states.CLAIMED, states.WAITING))
+
+    def is_behind(self, worker: Worker, line: Line) -> bool:
+        """Whether a worker says that it uses another revision of a connection than the one in force."""
+        if line.current is None or line.name not in (worker.setups or {}):
+            return False
+        return bool(worker.setups[line.name] != line.current.setup_id)
+
+    @property
+    def behind(self) -> list[Worker]:
+        """Workers that live, and have had the time to notice what is in force."""
+        since = self.checked_at - NOTICE
+        settled = [one for one in self.lines if one.row is None or (one.row.activated_at or since) <= since]
+        alive = [one for one in self.workers if one.seen_at >= since and not one.is_stopping]
+        return [worker for worker in alive if any(self.is_behind(worker, line) for line in settled)]
+
+    @property
     def failing_since(self) -> datetime | None:
         """When the oldest open failure of the primary connection began."""
         mine = (one for one in self.incidents if one.connection == PRIMARY and one.kind == alerts.FAILING)
@@ -112,33 +141,49 @@ class Health:
     def reason(self) -> str:
         """One sentence of truth."""
         if self.state == FAILING and self.failing_since:
-            return f"Mail is failing since {self.failing_since:%Y-%m-%d %H:%M} UTC."
+            began, waiting = self.failing_since, self.under_way_count + self.held_count
+            day = "" if began.date() == self.checked_at.date() else f"{began:%Y-%m-%d} "
+            return f"Mail has been failing since {day}{began:%H:%M} UTC" + (f", {waiting} waiting." if waiting else ".")
         if self.state == FAILING and self.stuck:
             return f"{_remedy(self.stuck.code).title}."
         if self.primary.error is not None:
             return f"Mail cannot be sent: {self.primary.error.title[0].lower()}{self.primary.error.title[1:]}."
         count = len(self.issues)
         if self.state == WORKING and count:
-            return f"Mail is working, and {'1 thing needs' if count == 1 else f'{count} things need'} attention."
+            return f"Mail works, but needs attention: {'1 item' if count == 1 else f'{count} items'}."
         return _REASONS[self.state]
 
     @property
     def issues(self) -> list[Issue]:
-        found = [Issue(one.code, _severity(one), alerts.remedy_of(one).title, one.opened_at) for one in self.failures]
+        found = [_issue_of(one) for one in self.failures]
         found += [_issue(one) for one in self.conditions if not one.is_symptom and _is_near(one)]
+        for worker in self.behind:
+            title = f"The worker on {worker.host}, process {worker.pid}, uses another revision."
+            found.append(Issue("worker_behind", "warning", title))
         for line in self.lines:
             if line.error is not None:
-                found.append(Issue(line.error.code, "error", f"Connection “{line.name}”: {line.error.title}"))
+                title = f"Connection “{line.name}”: {line.error.title}"
+                found.append(Issue(line.error.code, "error", title, connection=line.name, remedy=line.error))
             elif line.state == HELD:
-                found.append(Issue("setup_not_verified", "error", f"Connection “{line.name}” is not verified."))
+                title = f"Connection “{line.name}” is not verified."
+                found.append(Issue("setup_not_verified", "error", title, connection=line.name))
         held_told = any(one.kind == alerts.HELD for one in self.conditions)
         if self.held_count and self.primary.state == WORKING and not held_told:
             found.append(Issue("messages_held", "warning", f"Messages are held: {self.held_count}."))
         return found
 
 
-def _severity(incident: Incident) -> str:
-    return "warning" if incident.kind == alerts.MESSAGE else "error"
+def _issue_of(incident: Incident) -> Issue:
+    remedy = alerts.remedy_of(incident)
+    return Issue(
+        incident.code,
+        "warning" if incident.kind == alerts.MESSAGE else "error",
+        remedy.title,
+        incident.opened_at,
+        incident.connection,
+        incident_id=incident.id,
+        remedy=remedy,
+    )
 
 
 def _remedy(code: str) -> Remedy:
@@ -152,8 +197,10 @@ def _is_near(condition: Condition) -> bool:
 def _issue(condition: Condition) -> Issue:
     severity = "warning" if (condition.days_left or 0) > 0 else "error"
     if condition.days_left is not None:
-        return Issue(condition.code, severity, f"Credential “{condition.about}” {ends(condition.days_left)}.")
-    return Issue(condition.code, severity, f"{_remedy(condition.code).title}.", condition.since)
+        title = f"Credential “{condition.about}” {ends(condition.days_left)}."
+        return Issue(condition.code, severity, title, about=condition.about)
+    title = f"{_remedy(condition.code).title}."
+    return Issue(condition.code, severity, title, condition.since, condition.connection)
 
 
 def health(engine: Engine) -> Health:
@@ -175,9 +222,10 @@ def health(engine: Engine) -> Health:
         counts = store.counts(session)
         facts = engine.alerting.look(session, utc_now())
         conditions = engine.alerting.judge(session, facts, utc_now())
+        workers = roster.listed(session)
     lines = [_line(engine, name, row) for name, row in rows.items()]
     proof = last_proof(engine, lines[0].current)
-    return Health(lines, incidents, counts, conditions, facts, proof)
+    return Health(lines, incidents, counts, conditions, facts, proof, workers)
 
 
 def _line(engine: Engine, name: str, row: Setup | None) -> Line:

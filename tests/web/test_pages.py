@@ -392,7 +392,7 @@ def test_a_broken_connection_is_shown_on_every_page_until_dismissed(site: Site) 
         assert not site.mail.send_many([make_message()])[0]
     for path in EVERY_PAGE[:-1]:
         assert "No working connection could carry this alert" in site.get(path).text, path
-    assert "Mail is failing since" in titles(site.get("/"))[0]
+    assert "Mail has been failing since" in titles(site.get("/"))[0]
     health = json.loads(site.get("/health.json").text)
     assert health["status"] == "failing" and health["issues"][0]["code"] == "535 5.7.3"
     assert "@" not in json.dumps(health)
