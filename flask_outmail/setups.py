@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from . import auth_objects
 from .auth_objects import Conflict
+from .errors import SecretUnreadable
 from .models import PRIMARY, AuthObject, Proof, Setup, utc_now
 from .settings import SetupValues, Tls
 from .vault import Vault
@@ -178,20 +179,29 @@ def is_verified(row: Setup, values: SetupValues, vault: Vault) -> bool:
     return bool(row.verified_fingerprint) and row.verified_fingerprint in vault.fingerprints(values.canonical())
 
 
-def changes(before: Setup | None, after: Setup) -> list[Change]:
-    """What `after` changed, field by field."""
+def changes(before: Setup | None, after: Setup, vault: Vault) -> list[Change]:
+    """What differs in `after`, field by field. A secret is "set" or "changed", and never shown."""
     found = []
     for name in FIELDS:
         if name == "password":
-            # Sealed texts differ each time, so only "set" and "not set" can be told without decrypting.
             old, new = bool(before and before.password_sealed), bool(after.password_sealed)
             if old != new:
                 found.append(Change("password", "set" if old else "", "set" if new else ""))
+            elif before is not None and old and not _is_same_secret(before, after, vault):
+                found.append(Change("password", "set", "changed"))
             continue
         old_text, new_text = _shown(before, name), _shown(after, name)
         if old_text != new_text:
             found.append(Change(name, old_text, new_text))
     return found
+
+
+def _is_same_secret(before: Setup, after: Setup, vault: Vault) -> bool:
+    # Sealed texts differ each time, so they must be opened to be compared.
+    try:
+        return vault.open(before.password_sealed) == vault.open(after.password_sealed)
+    except SecretUnreadable:
+        return False  # it cannot be told, and "the same" would be a promise
 
 
 def _shown(row: Setup | None, name: str) -> str:

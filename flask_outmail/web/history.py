@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flask import abort, redirect, render_template, url_for
+from flask import abort, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from .. import services, setups
@@ -38,7 +39,7 @@ def history() -> ResponseReturnValue:
         entries = [
             Entry(
                 row,
-                setups.changes(before, row),
+                setups.changes(before, row, found.vault),
                 known.active is not None and row.id == known.active.id,
                 is_revision_proven(found, row),
             )
@@ -48,6 +49,25 @@ def history() -> ResponseReturnValue:
     return render_template(
         "outmail/history.html", entries=entries, known=known, form=ActionForm(), service_labels=labels
     )
+
+
+@pages.get("/history/compare")
+def compare_revisions() -> ResponseReturnValue:
+    """The differences between any two revisions, in the order of time whichever was named first."""
+    connection, found = wanted_connection(), engine()
+    numbers = sorted(number(request.args.get(name)) for name in ("from", "to"))
+    with found.database.session() as database:
+        known = known_of(found, database, connection)
+        wanted = select(Setup).where(Setup.connection == connection, Setup.revision.in_(numbers))
+        rows = list(database.scalars(wanted.order_by(Setup.revision)))
+        if len(rows) != len(set(numbers)):
+            abort(404)
+        changed = setups.changes(rows[0], rows[-1], found.vault)
+    labels = {service.name: service.label for service in services.services()}
+    return render_template(
+        "outmail/history_compare.html", before=rows[0], after=rows[-1], changes=changed, known=known,
+        form=ActionForm(), service_labels=labels,
+    )  # fmt: skip
 
 
 @pages.post(f"/history/<{ID}:setup_id>/restore")

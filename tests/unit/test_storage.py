@@ -286,7 +286,7 @@ def test_restoring_makes_a_new_revision_and_keeps_what_was_proven(session: Sessi
 def test_a_difference_names_fields_and_never_a_secret(session: Session, vault: Vault) -> None:
     first = save(session, vault, 0)
     second = save(session, vault, 1, host="other.example", password="")
-    found = {change.field: (change.before, change.after) for change in setups.changes(first, second)}
+    found = {change.field: (change.before, change.after) for change in setups.changes(first, second, vault)}
     assert found == {"host": ("mail.example", "other.example"), "password": ("set", "")}
 
 
