@@ -68,7 +68,8 @@ dist: $(READY) ## Build the sdist and the wheel into dist: the same bytes on eve
 
 audit: $(READY) ## Ask the public databases for known weaknesses of what is installed (needs the internet)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7'
-	$(BIN)/python -m pip_audit --skip-editable
+	$(BIN)/python -m pip freeze --exclude-editable > $(VENV)/audit.txt
+	$(BIN)/python -m pip_audit --strict --no-deps --disable-pip -r $(VENV)/audit.txt
 
 chaos: $(READY) ## Kill workers, servers and networks while mail leaves (takes long; see tests/chaos)
 	$(BIN)/python -m tests.chaos

@@ -75,6 +75,14 @@ def test_every_page_of_the_documentation_is_reached_and_every_link_leads_somewhe
     assert pages - reached <= {ROOT / "README.md", DOCS / "index.md"}
 
 
+def test_every_test_that_the_security_model_names_is_there() -> None:
+    named = re.findall(r"`([a-z_]+/test_[a-z_]+\.py)(?:::(test_\w+))?`", (DOCS / "explanation/security.md").read_text())
+    assert len(named) > 20
+    for file, test in named:
+        source = (ROOT / "tests" / file).read_text()
+        assert f"def {test}" in source, f"{file}::{test}"
+
+
 @pytest.mark.parametrize("word", ["TODO", "FIXME", "XXX", "NotImplementedError"])
 def test_nothing_is_left_for_later(word: str) -> None:
     found = [path for path in PACKAGE.rglob("*.py") if word in path.read_text()]
