@@ -110,6 +110,8 @@ class Trial:
         if self._problems:
             told = "; ".join(f"{field}: {sentence}" for field, sentence in self._problems.items())
             raise ConfigurationError(told, code="settings_incomplete")
+        if self.foreign_mailbox and not any(check.key == "least_privilege" for check in self._checks):
+            raise ConfigurationError("this mail service opens no other mailbox", code="foreign_mailbox_not_asked")
         own = {self.values.username.lower(), self.values.from_address.lower()}
         if self.foreign_mailbox and self.foreign_mailbox.lower() in own:
             raise ConfigurationError("the other mailbox is the one that sends", code="foreign_mailbox_own")

@@ -328,6 +328,13 @@ LOCAL: tuple[Entry, ...] = (
         who="you",
     ),
     entry(
+        "foreign_mailbox_not_asked",
+        title="This mail service cannot be asked about other mailboxes",
+        meaning="Only the Microsoft services send by a permission of the application, which may reach too far.",
+        steps=("Leave the other mailbox out, and test again.",),
+        who="you",
+    ),
+    entry(
         "foreign_mailbox_own",
         title="The other mailbox is the one that sends",
         meaning="The proof needs a mailbox that this application has nothing to do with.",

@@ -279,7 +279,7 @@ def stream_setup_test() -> Response:
 
 
 def _run(known: Known, values: SetupValues, form: SetupForm) -> Run:
-    test_to, foreign_mailbox = form.test_message_to.data or "", form.foreign_mailbox.data or ""
+    test_to, foreign_mailbox = form.test_message_to.data or "", _foreign_mailbox(form, values)
     trial = Trial(engine(), values, known.connection, actor(), test_to, foreign_mailbox, gated=True, person=person())
 
     def conclude(run: Run) -> None:
@@ -296,12 +296,18 @@ def _run(known: Known, values: SetupValues, form: SetupForm) -> Run:
 
 def _test_problems(form: SetupForm, values: SetupValues) -> dict[str, str]:
     """What is wrong with the fields that are for the test alone."""
-    names = ("test_message_to", "foreign_mailbox")
-    found = {name: sentence for name in names if (sentence := _address_problem(form[name].data or ""))}
-    other = (form.foreign_mailbox.data or "").lower()
+    other = _foreign_mailbox(form, values).lower()
+    texts = {"test_message_to": form.test_message_to.data or "", "foreign_mailbox": other}
+    found = {name: sentence for name, text in texts.items() if (sentence := _address_problem(text))}
     if other and other in (values.username.lower(), values.from_address.lower()):
         found["foreign_mailbox"] = "This is the mailbox of the setup itself. Name one that it has nothing to do with."
     return found
+
+
+def _foreign_mailbox(form: SetupForm, values: SetupValues) -> str:
+    """What was typed for a Microsoft service stays in the form, hidden, when another one is chosen."""
+    service = service_named(values.service)
+    return form.foreign_mailbox.data or "" if service is not None and service.needs_auth_object else ""
 
 
 def _address_problem(text: str) -> str:

@@ -109,3 +109,14 @@ def test_the_guides_list_of_a_notices_fields_is_whole() -> None:
     notice = Notice.test(remedy_for(OutmailError("", code="alert_test")), application="shop", at=at)
     page = (ROOT / "docs/how-to/watch-it.md").read_text()
     assert [name for name in notice.to_dict() if f"`{name}`" not in page and name != "version"] == []
+
+
+def test_the_guide_to_proving_shows_each_step(
+    make_app: MakeApp, simulator: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [block] = blocks(ROOT / "docs/how-to/prove-a-setup.md")
+    _, mail = make_app(graph_setup(simulator))
+    names: dict[str, Any] = {"mail": mail}
+    exec(compile(block, "guide", "exec"), names)  # noqa: S102 -- the documentation's own code
+    assert "may send as other mailboxes too" in capsys.readouterr().out
+    assert names["said"]

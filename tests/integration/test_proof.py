@@ -179,6 +179,9 @@ def test_the_command_shows_transcript_and_foreign_mailbox(make_app: MakeApp, sim
     assert result["transcript"] and result["proven"] and result["not_proven"]
     wrong = run(args=["outmail", "test", "--foreign-mailbox", simulator.mailbox])
     assert wrong.exit_code == 1 and "foreign_mailbox_own" in wrong.output
+    app, _ = make_app(smtp_setup(simulator))
+    pointless = app.test_cli_runner().invoke(args=["outmail", "test", "--foreign-mailbox", OTHER])
+    assert pointless.exit_code == 1 and "foreign_mailbox_not_asked" in pointless.output
 
 
 # -- limits ----------------------------------------------------------------------------------------------------------

@@ -41,6 +41,8 @@ def test_a_fault_in_a_field_of_the_test_alone_is_told_beside_it(site: Site) -> N
         answer = site.test(site.graph_fields(foreign_mailbox=address))
         assert answer.status_code == 422 and words in answer.text
         assert 'class="om-foreign" data-for-objects open' in answer.text
+    elsewhere = site.test(site.smtp_fields(foreign_mailbox="nobody"))
+    assert "steps passed" in elsewhere.text, "it is hidden for a service that has no such thing"
 
 
 def test_the_request_for_it_asks_for_the_kind_of_credential_that_is_chosen(site: Site) -> None:

@@ -156,7 +156,7 @@
       for await (const told of lines(response.body)) show(told, form, list, result, live);
     } catch (error) {
       for (const item of list.querySelectorAll(".om-is-waiting")) item.textContent = item.textContent.replace("…", "– not tried:");
-      live.textContent = stop.signal.aborted ? "Cancelled. What had been tried is listed; nothing counts as proven." : "The test could not be run: the application did not answer as expected. Reload the page and try again.";
+      live.textContent = stop.signal.aborted ? `Cancelled. What had been tried is listed; nothing counts as proven.${form.elements["test_message_to"]?.value ? " A test message may be on its way already." : ""}` : "The test could not be run: the application did not answer as expected. Reload the page and try again.";
     } finally {
       button.removeAttribute("aria-busy");
       if (document.activeElement === cancel) button.focus();
