@@ -7,16 +7,22 @@ from typing import Any
 
 import click
 from flask.cli import with_appcontext
+from sqlalchemy.orm import Session
 
+from . import audit
 from .cli import Refusal, engine, outmail_commands, show_remedy
 from .diagnosis.remedies import remedy_for
 from .errors import OutmailError
 from .models import Attempt, Delivery
 from .outbox import store
+from .outbox.housekeeping import Pruned
 from .outbox.states import FINAL, STATES
 
+#: Who acts, in the activity.
+_WHO = "command line"
 
-@outmail_commands.group("deliveries", help="Messages: what became of them; try again, cancel.")
+
+@outmail_commands.group("deliveries", help="Messages: what became of them; try again, cancel, prune, erase.")
 def deliveries() -> None: ...
 
 
@@ -80,6 +86,7 @@ def deliveries_retry(name: str, may_arrive_twice: bool) -> None:
         with engine().database.session() as session:
             row = _found(store.find(session, name))
             store.retry(session, row.id, may_arrive_twice=may_arrive_twice)
+            _note(session, "retry", row)
             session.commit()
     except OutmailError as exc:
         raise Refusal(exc) from exc
@@ -93,11 +100,55 @@ def deliveries_cancel(name: str) -> None:
     """Cancel one that has not left yet, and drop its content."""
     try:
         with engine().database.session() as session:
-            store.cancel(session, _found(store.find(session, name)).id)
+            row = _found(store.find(session, name))
+            store.cancel(session, row.id)
+            _note(session, "cancel", row)
             session.commit()
     except OutmailError as exc:
         raise Refusal(exc) from exc
     click.echo("It is cancelled.")
+
+
+@deliveries.command("prune")
+@click.option("--dry-run", is_flag=True, help="Only say what would be forgotten.")
+@with_appcontext
+def deliveries_prune(dry_run: bool) -> None:
+    """Forget what is over its time or above a cap, as the OUTMAIL_KEEP_… and OUTMAIL_LOG_MAX_… keys say."""
+    found = engine()
+    total = Pruned()
+    try:
+        if dry_run:
+            total = found.keeping.would_prune()
+        else:
+            for done in found.keeping.prune():
+                total += done
+            if total:
+                told = f"{total.rows} messages, {total.bodies} contents, {total.audit} lines of activity"
+                with found.database.session() as session:
+                    audit.record(session, who=_WHO, action="prune", object="deliveries", detail=told)
+                    session.commit()
+    except OutmailError as exc:
+        raise Refusal(exc) from exc
+    verb = "Would forget" if dry_run else "Forgot"
+    click.echo(f"{verb} {total.rows} messages, the contents of {total.bodies}, and {total.audit} lines of activity.")
+
+
+@deliveries.command("erase")
+@click.argument("address")
+@with_appcontext
+def deliveries_erase(address: str) -> None:
+    """Take a person's ADDRESS out of the log, with subjects and contents. What has still to leave is left alone."""
+    try:
+        done = engine().keeping.erase(address, by=_WHO)
+    except OutmailError as exc:
+        raise Refusal(exc) from exc
+    click.echo(f"Anonymised: {done.rows} messages.")
+    if done.waiting:
+        click.echo(f"Still to leave, and left as they are: {done.waiting}.")
+
+
+def _note(session: Session, action: str, row: Delivery) -> None:
+    audit.record(session, who=_WHO, action=action, object=f"delivery {row.id}")
 
 
 def _found(row: Delivery | None) -> Delivery:

@@ -38,6 +38,7 @@ from .errors import (
     SenderRefused,
     SetupNotVerified,
 )
+from .keeping import Keeping
 from .message import Message
 from .models import utc_now
 from .outbox import claims, hands, store, verdicts
@@ -93,6 +94,7 @@ class Engine:
         self._vault: Vault | None = None
         self.connections = Connections(app, settings, self.database, self.environment, lambda: self.vault)
         self.queueing = Queueing(app, settings, self.database, lambda: self.vault, lambda: self.wake())
+        self.keeping = Keeping(settings, self.database, self.queueing)
         self.alerting = Alerting(
             app.name, self.database, settings, self.current, on_alert, lambda: bool(mail_state.suppress)
         )
@@ -325,6 +327,7 @@ class Engine:
         if is_failing or receipt.tried:
             self.queueing.soon(lambda: self.told_by(receipt, current))
         self.alerting.look_now_and_then()
+        self.keeping.now_and_then()
         notify(email_dispatched, self.app, message=message)
         notify(message_accepted, self.app, message=message, receipt=receipt)
         if current.has_held:
@@ -336,6 +339,7 @@ class Engine:
     def _queue(self, message: Message, via: str, envelope_from: str) -> Receipt:
         draft = self._draft(message, via, envelope_from, state=QUEUED, origin="send")
         queued = self.queueing.queue(draft)
+        self.keeping.now_and_then()
         receipt = self._queued_receipt(draft, queued, via)
         notify(message_queued, self.app, message=message, receipt=receipt)
         self.wake()
@@ -413,6 +417,7 @@ class Engine:
             connection=via,
             max_bytes=self.settings.stored_message_max_bytes,
             state=state,
+            keeps_content=self.keeping.keeps_bodies or None,
             **facts,
         )
 
@@ -437,7 +442,14 @@ class Engine:
     ) -> tuple[Draft, Verdict | None]:
         verdict = verdicts.settled(outcome, connection=via, elapsed_s=elapsed_s)
         subject = str(message.subject or "")
-        return Draft.of(envelope, None, subject=subject, connection=via, state=verdict.state, origin="direct"), verdict
+        facts: dict[str, Any] = {"subject": subject, "connection": via, "state": verdict.state, "origin": "direct"}
+        if self.keeping.keeps_bodies and envelope.content.size_bytes <= self.settings.stored_message_max_bytes:
+            try:
+                return Draft.of(envelope, self.vault, keeps_content=True, **facts), verdict
+            except OutmailError as exc:
+                # An attached file is gone by now, or there is no key: the line is kept all the same.
+                logger.warning("a message cannot be kept in the log", extra={"code": exc.code})
+        return Draft.of(envelope, None, **facts), verdict
 
     @property
     def _logs(self) -> bool:

@@ -242,7 +242,9 @@ class Mail(Sending):
     def access_control(self, function: F) -> F:
         """Decorator: names who may open the pages. Until it is used, every page answers 403.
 
-        The function takes nothing and returns True, False (403), or a response such as a redirect to the log-in.
+        The function returns True, False (403), or a response such as a redirect to the log-in. One that takes nothing
+        decides everything; one with a parameter `action` is asked for "see", "change", "delete", "read_bodies" and
+        "export", each by itself.
         """
         return self._access.access_control(function)
 

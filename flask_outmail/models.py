@@ -222,6 +222,7 @@ class Delivery(Base):
         # What the pages show: the log, newest first, and what became of the messages of each hour.
         Index(None, "created_at", "id"),
         Index(None, "state", "created_at", "id"),
+        Index(None, "parent_id"),
         # Indexes, not constraints: SQLite adds no constraint to a table that is there already.
         Index(None, "uid", unique=True),
         Index(None, "key", unique=True),
@@ -264,6 +265,8 @@ class Delivery(Base):
     attempt_count: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     #: The delivery that this one repeats, or whose refused recipients it tries again.
     parent_id: Mapped[int | None] = mapped_column(Integer)
+    #: Whether its content is kept for some days although nobody needs it to deliver any more; NULL: it is not.
+    keeps_content: Mapped[bool | None] = mapped_column(Boolean)
     code: Mapped[str] = mapped_column(String(64), default="")
     reason: Mapped[str] = mapped_column(String(500), default="")
 
@@ -356,6 +359,20 @@ class Slot(Base):
     connection: Mapped[str] = mapped_column(String(64), primary_key=True)
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     worker_id: Mapped[str] = mapped_column(String(64), default="", index=True)
+
+
+class AuditEntry(Base):
+    """What a person did: a change, or a look into a message. Holds no secret, no address and no words of a message."""
+
+    __tablename__ = "outmail_audit"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=utc_now, index=True)
+    who: Mapped[str] = mapped_column(String(200), default="")
+    action: Mapped[str] = mapped_column(String(64))
+    #: What it was done to: "delivery 17", or the address of the page below the prefix.
+    object: Mapped[str] = mapped_column(String(200), default="")
+    detail: Mapped[str] = mapped_column(String(200), default="")
 
 
 class Incident(Base):

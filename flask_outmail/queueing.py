@@ -117,10 +117,13 @@ class Queueing:
         self._follow(own)
         return queued
 
-    def soon(self, work: Callable[[], None]) -> None:
-        """Does `work`, which writes, now; or after the application's transaction, when SQLite would make it wait."""
+    def soon(self, work: Callable[[], None], *, afterwards: bool = False) -> None:
+        """Does `work`, which writes, now; or after the application's transaction, when SQLite would make it wait.
+
+        `afterwards`: after the transaction on every database, for what may meet the locks of rows.
+        """
         own = self._database.application_session()
-        if own is None or not self._database.is_sqlite:
+        if own is None or not (afterwards or self._database.is_sqlite):
             work()
             return
         self._works.append(work)

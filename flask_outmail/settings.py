@@ -128,6 +128,20 @@ KEYS: tuple[Key, ...] = (
     ),
     Key("OUTMAIL_SPOOL_DIR", "path", None, "Where messages wait while the database is locked; in the instance folder."),
     Key("OUTMAIL_LOG_DIRECT", "bool", True, "Keep a line of each message handed over at once, if there is a database."),
+    Key("OUTMAIL_KEEP_ACCEPTED_DAYS", "int", 90, "How long the log keeps messages that were accepted."),
+    Key("OUTMAIL_KEEP_FAILED_DAYS", "int", 180, "How long the log keeps messages that were refused or have failed."),
+    Key("OUTMAIL_KEEP_UNKNOWN_DAYS", "int", 365, "How long the log keeps messages whose outcome is unknown."),
+    Key("OUTMAIL_KEEP_CANCELLED_DAYS", "int", 30, "How long the log keeps what was cancelled or suppressed."),
+    Key("OUTMAIL_KEEP_AUDIT_DAYS", "int", 730, "How long it is kept who changed what, and who read a message."),
+    Key("OUTMAIL_KEEP_BODIES_DAYS", "int", 0, "How long messages can be read and sent again after they were accepted."),
+    Key(
+        "OUTMAIL_KEEP_FAILED_BODIES_DAYS",
+        "int",
+        14,
+        "How long messages that were not accepted, or are unknown, can be read and sent again.",
+    ),
+    Key("OUTMAIL_LOG_MAX_ROWS", "int", 1_000_000, "Most messages in the log; the oldest settled ones go first."),
+    Key("OUTMAIL_LOG_MAX_BYTES", "int", 1024**3, "Most bytes of settled messages that are kept; the oldest go first."),
     Key(
         "OUTMAIL_AT_LEAST_ONCE",
         "bool",
@@ -364,6 +378,15 @@ class Settings:
     delivery: str = "direct"
     spool_dir: str = ""
     log_direct: bool = True
+    keep_accepted_days: int = 90
+    keep_failed_days: int = 180
+    keep_unknown_days: int = 365
+    keep_cancelled_days: int = 30
+    keep_audit_days: int = 730
+    keep_bodies_days: int = 0
+    keep_failed_bodies_days: int = 14
+    log_max_rows: int = 1_000_000
+    log_max_bytes: int = 1024**3
     at_least_once: bool = False
     stored_message_max_bytes: int = 25 * 1024 * 1024
     retry_first_s: float = 30.0
@@ -461,6 +484,15 @@ class Settings:
             delivery=_choice(config, "OUTMAIL_DELIVERY", ("direct", "outbox")),
             spool_dir=str(config.get("OUTMAIL_SPOOL_DIR") or ""),
             log_direct=_flag(config, "OUTMAIL_LOG_DIRECT"),
+            keep_accepted_days=_count(config, "OUTMAIL_KEEP_ACCEPTED_DAYS"),
+            keep_failed_days=_count(config, "OUTMAIL_KEEP_FAILED_DAYS"),
+            keep_unknown_days=_count(config, "OUTMAIL_KEEP_UNKNOWN_DAYS"),
+            keep_cancelled_days=_count(config, "OUTMAIL_KEEP_CANCELLED_DAYS"),
+            keep_audit_days=_count(config, "OUTMAIL_KEEP_AUDIT_DAYS"),
+            keep_bodies_days=_count_or_none(config, "OUTMAIL_KEEP_BODIES_DAYS"),
+            keep_failed_bodies_days=_count_or_none(config, "OUTMAIL_KEEP_FAILED_BODIES_DAYS"),
+            log_max_rows=_count(config, "OUTMAIL_LOG_MAX_ROWS"),
+            log_max_bytes=_count_or_none(config, "OUTMAIL_LOG_MAX_BYTES"),
             at_least_once=_flag(config, "OUTMAIL_AT_LEAST_ONCE"),
             stored_message_max_bytes=_count(config, "OUTMAIL_STORED_MESSAGE_MAX_BYTES"),
             retry_first_s=_positive(config, "OUTMAIL_RETRY_FIRST_SECONDS"),
@@ -818,6 +850,11 @@ def _count(config: Mapping[str, Any], key: str) -> int:
     if number < 1 or number != int(number):
         raise ConfigurationError(f"{key} must be a whole number, 1 or more", code="config_invalid")
     return int(number)
+
+
+def _count_or_none(config: Mapping[str, Any], key: str) -> int:
+    """A whole number that may be 0."""
+    return 0 if config.get(key, DEFAULTS[key]) in (0, "0") else _count(config, key)
 
 
 def _port(value: Any, key: str) -> int:

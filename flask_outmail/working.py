@@ -123,6 +123,7 @@ class ApplicationSide:
                 self._watch_at = time.monotonic() + self._engine.settings.watch_s
                 self._quietly(lambda: check_due(self._engine))
                 self._quietly(self._engine.alerting.watch)
+                self._quietly(self._engine.keeping.tidy)
                 continue
             try:
                 tell = self._told.get(timeout=left_s)

@@ -89,7 +89,8 @@ _END = (
         updated_at=bindparam("b_now", type_=deliveries.c.updated_at.type),
     )
 )
-_DROP_CONTENT = update(deliveries).where(deliveries.c.id.in_(_IDS)).values(content_sealed=None)
+_UNWANTED = (deliveries.c.id.in_(_IDS), deliveries.c.keeps_content.is_(None))
+_DROP_CONTENT = update(deliveries).where(*_UNWANTED).values(content_sealed=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +309,7 @@ def finish(session: Session, verdicts: Iterable[Verdict], *, now: datetime) -> l
 
 
 def drop_content(session: Session, ids: Sequence[int]) -> None:
-    """Deletes what nobody needs to deliver any more."""
+    """Deletes what nobody needs to deliver any more, unless it is to be kept for some days."""
     if ids:
         session.execute(_DROP_CONTENT, {"ids": list(ids)})
 
@@ -336,6 +337,7 @@ def _follow_up(session: Session, verdict: Verdict, *, now: datetime) -> None:
             updated_at=now,
             attempt_count=verdict.number,
             parent_id=old.id,
+            keeps_content=old.keeps_content,
             code=verdict.code,
             reason=verdict.reason,
         )

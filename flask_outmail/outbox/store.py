@@ -57,6 +57,8 @@ class Draft:
     size_bytes: int = 0
     code: str = ""
     reason: str = ""
+    parent_id: int | None = None
+    keeps_content: bool | None = None
     sealed: bytes | None = field(default=None, repr=False)
 
     @classmethod

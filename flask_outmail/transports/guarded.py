@@ -101,12 +101,12 @@ class GuardedTransport:
     def _safe(self, envelope: Envelope) -> tuple[Envelope | None, tuple[str, ...]]:
         safety = self._safety
         if safety.redirect_to:
-            return _addressed(envelope, safety.redirect_to, redirected=True), ()
+            return addressed(envelope, safety.redirect_to, redirected=True), ()
         kept = tuple(one for one in envelope.recipients if safety.allows(one))
         held_back = tuple(one for one in envelope.recipients if one not in kept)
         if not held_back:
             return envelope, ()
-        return (_addressed(envelope, kept, redirected=False) if kept else None), held_back
+        return (addressed(envelope, kept, redirected=False) if kept else None), held_back
 
     def _suppressed(self, envelope: Envelope, held_back: tuple[str, ...]) -> Receipt:
         logger.info("message held back", extra={"message_id": envelope.message_id, "recipient_count": len(held_back)})
@@ -117,7 +117,7 @@ def _told(receipt: Receipt, held_back: tuple[str, ...]) -> Receipt:
     return replace(receipt, suppressed=held_back) if held_back else receipt
 
 
-def _addressed(envelope: Envelope, recipients: tuple[str, ...], *, redirected: bool) -> Envelope:
+def addressed(envelope: Envelope, recipients: tuple[str, ...], *, redirected: bool) -> Envelope:
     """The envelope for other recipients, with To and Cc saying the same."""
     shown = recipients if redirected else tuple(one for one in envelope.visible if one in recipients)
     lines = [_line("To", shown)] if shown else []

@@ -8,7 +8,19 @@ from flask import Blueprint
 def create_blueprint() -> Blueprint:
     """The pages, ready to be registered under `OUTMAIL_URL_PREFIX`."""
     # Importing a module of views is what adds its routes.
-    from . import alerts, auth_objects, deliveries, domain, guard, history, overview, previews, secrets, setup  # noqa: F401
+    from . import (  # noqa: F401
+        alerts,
+        auth_objects,
+        deliveries,
+        delivery,
+        domain,
+        guard,
+        history,
+        overview,
+        previews,
+        secrets,
+        setup,
+    )
     from .blueprint import pages
 
     return pages

@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from .. import auth_objects as stored
 from .. import setups
+from ..access import CHANGE, DELETE
 from ..auth_objects import PROVIDERS, Conflict, InUse, LimitReached, NotUnique
 from ..diagnosis import steps
 from ..diagnosis.it_request import it_request
@@ -20,7 +21,7 @@ from ..models import PRIMARY, AuthObject, Setup
 from ..proving import Trial, credential_checks
 from ..settings import Credential
 from .auth_object_form import Entered, is_changed, offer_choices, read, show, stored_certificate
-from .blueprint import ID, actor, ago, engine, pages, person, tell
+from .blueprint import ID, actor, ago, engine, needs, pages, person, tell
 from .forms import ActionForm, AuthObjectForm, csrf_refused, demand_csrf, in_order, number, wanted_action
 from .setup_form import plain_values_of, wanted_connection
 from .setup_saving import is_revision_proven, release
@@ -113,6 +114,7 @@ def list_auth_objects() -> ResponseReturnValue:
 
 
 @pages.route("/auth-objects/new", methods=["GET", "POST"])
+@needs(CHANGE)
 def new_auth_object() -> ResponseReturnValue:
     limit = _limit_reached()
     if request.method == "GET":
@@ -306,6 +308,7 @@ def _run(entered: Entered) -> Run:
 
 
 @pages.route(f"/auth-objects/<{ID}:object_id>/delete", methods=["GET", "POST"])
+@needs(DELETE)
 def delete_auth_object(object_id: int) -> ResponseReturnValue:
     found = engine()
     status = 200

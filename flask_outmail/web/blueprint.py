@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, datetime
 from secrets import token_hex
-from typing import Any
+from typing import Any, TypeVar
 
-from flask import Blueprint, session
+from flask import Blueprint, current_app, request, session
+from werkzeug.wrappers import Response as AnyResponse
 
+from ..access import CHANGE, SEE
 from ..engine import Engine
 from ..extension import engine_of_current_app
 from ..models import utc_now
@@ -22,6 +25,41 @@ ID = "int(max=2147483647)"
 #: flashed messages itself.
 _NOTICES = "_outmail_notices"
 _PERSON = "_outmail_person"
+
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def needs(*actions: str) -> Callable[[View], View]:
+    """Decorator for a view: what a person must be allowed for it, besides seeing pages. Put it below the route.
+
+    Without it a view that answers GET needs nothing more, and a POST needs to be allowed to change.
+    """
+
+    def mark(view: View) -> View:
+        view.outmail_needs = actions  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def needed() -> tuple[str, ...]:
+    """What the current request needs: seeing always comes first."""
+    view = current_app.view_functions.get(request.endpoint or "")
+    own = getattr(view, "outmail_needs", None)
+    if own is None:
+        own = () if request.method in ("GET", "HEAD", "OPTIONS") else (CHANGE,)
+    return (SEE, *own)
+
+
+def may(action: str) -> bool:
+    """Whether the current person is allowed it: what decides if a button is shown. Asked once in a request."""
+    # Not in `g`: an application context may be older than the request, and hold the verdict on somebody else.
+    known: dict[str, bool] = request.environ.setdefault("outmail.may", {})
+    if action not in known:
+        verdict = engine().access.judge(action)
+        known[action] = not isinstance(verdict, AnyResponse) and isinstance(verdict, (bool, int)) and bool(verdict)
+    return known[action]
 
 
 def engine() -> Engine:
@@ -97,6 +135,7 @@ def helpers() -> dict[str, Any]:
         "expiry_words": expiry_words,
         "expiry_level": expiry_level,
         "notices": notices,
+        "may": may,
         "t": t,
         "tn": tn,
         "said": said,

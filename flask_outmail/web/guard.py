@@ -16,7 +16,8 @@ from ..models import Incident
 from ..outbox import alerts
 from ..outbox.notices import duration
 from ..settings import Settings
-from .blueprint import engine, helpers, pages
+from .activity import note_change
+from .blueprint import engine, helpers, needed, pages
 from .forms import CsrfRefused
 from .health import bears_token
 
@@ -50,9 +51,10 @@ def let_in() -> ResponseReturnValue | None:
         logger.error(
             "a page was refused: nobody may enter until a function decorated with @mail.access_control says who"
         )
-    refusal = _refusal(access.judge())
-    if refusal is not None:
-        return refusal
+    for action in needed():
+        refusal = _refusal(access.judge(action))
+        if refusal is not None:
+            return refusal
     if not current_app.secret_key:
         # Without it no form can carry a token, and nothing here may be changed.
         raise ConfigurationError("SECRET_KEY is not set, so no form can be protected", code="secret_key_missing")
@@ -79,6 +81,14 @@ def _not_the_token() -> ResponseReturnValue:
 
 def _forbidden() -> ResponseReturnValue:
     return render_template("outmail/forbidden.html"), 403
+
+
+@pages.after_request
+def add_to_the_activity(response: Response) -> Response:
+    """Every change leaves a line of who made it."""
+    if request.method == "POST" and response.status_code < 400 and request.endpoint:
+        note_change(engine())
+    return response
 
 
 @pages.after_request

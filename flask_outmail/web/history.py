@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from .. import services, setups
+from .. import audit, services, setups
 from ..auth_objects import Conflict
 from ..errors import SecretUnreadable
 from ..models import PRIMARY, Setup
@@ -18,6 +18,40 @@ from .blueprint import ID, actor, ago, engine, pages, tell
 from .forms import ActionForm, demand_csrf, number, wanted_action
 from .setup_form import Known, known_of, wanted_connection
 from .setup_saving import is_revision_proven, release
+
+#: Lines of the activity on a page.
+_ACTIVITY = 30
+#: What people did, in words; the rest is told by the name of its view.
+DEEDS = {
+    "cancel": "Cancelled",
+    "retry": "Tried again",
+    "resend": "Sent again",
+    "resend_bulk": "Sent again, in bulk",
+    "read_body": "Read",
+    "read_links": "Read, with whole links",
+    "export": "Exported as CSV",
+    "export_message": "Saved as a file",
+    "erase": "Erased",
+    "prune": "Pruned",
+    "submit_setup": "Used the set-up page",
+    "stream_setup_test": "Tested a setup",
+    "restore_revision": "Restored a revision",
+    "use_revision": "Put a revision into use",
+    "release_held": "Released held messages",
+    "new_auth_object": "Made an authentication object",
+    "auth_object": "Changed an authentication object",
+    "stream_new_auth_object_test": "Tested a credential",
+    "stream_auth_object_test": "Tested a credential",
+    "stream_secret_test": "Tested a credential",
+    "delete_auth_object": "Deleted an authentication object",
+    "replace_secret": "Replaced a secret",
+    "undo_secret": "Went back to the secret before",
+    "forget_secret": "Deleted the secret before",
+    "acknowledge_alert": "Acknowledged an alert",
+    "dismiss_alert": "Dismissed an alert",
+    "test_alert": "Sent a test alert",
+    "send_preview": "Sent a preview",
+}
 
 
 @dataclass(frozen=True)
@@ -45,9 +79,17 @@ def history() -> ResponseReturnValue:
             )
             for row, before in zip(rows, [*rows[1:], None], strict=False)
         ]
+        activity = audit.entries(database, limit=_ACTIVITY + 1, before_id=number(request.args.get("before")))
     labels = {service.name: service.label for service in services.services()}
     return render_template(
-        "outmail/history.html", entries=entries, known=known, form=ActionForm(), service_labels=labels
+        "outmail/history.html",
+        entries=entries,
+        known=known,
+        form=ActionForm(),
+        service_labels=labels,
+        activity=activity[:_ACTIVITY],
+        older=activity[_ACTIVITY - 1].id if len(activity) > _ACTIVITY else None,
+        deeds=DEEDS,
     )
 
 

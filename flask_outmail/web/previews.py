@@ -17,7 +17,7 @@ from ..previews import NOBODY
 from .blueprint import engine, pages, tell
 from .forms import CsrfRefused, csrf_refused, text_field
 from .guard import POLICY
-from .mail_view import framed_html, parsed, part_text
+from .mail_view import files, framed_html, parsed, part_text
 
 #: What reads a mail most often cuts longer HTML off (Gmail: about 102 KB).
 CLIPPED_AT_BYTES = 102_000
@@ -48,11 +48,7 @@ class Preview:
     @property
     def attachments(self) -> list[tuple[str, str, int]]:
         """(name, type, bytes) of each file and inline image."""
-        found = (part for part in self.parsed.walk() if part.get_content_disposition())
-        return [
-            (part.get_filename() or "(no name)", part.get_content_type(), len(part.get_payload(decode=True) or b""))
-            for part in found
-        ]
+        return files(self.parsed)
 
 
 @pages.get("/previews/")

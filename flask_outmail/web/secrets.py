@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from .. import auth_objects as stored
 from .. import certificates, setups
+from ..access import CHANGE
 from ..auth_objects import Conflict
 from ..certificates import ClientCertificate
 from ..diagnosis import steps
@@ -25,7 +26,7 @@ from ..proving import credential_checks
 from ..settings import CLIENT_CREDENTIALS, Credential
 from .auth_object_form import MADE_HERE, OWN, offer_choices, read_secret, stored_certificate, wanted_days
 from .auth_objects import MADE_LATER, try_with_setups, wanted
-from .blueprint import ID, actor, ago, engine, pages, person, tell
+from .blueprint import ID, actor, ago, engine, needs, pages, person, tell
 from .forms import SecretForm, csrf_refused, demand_csrf, in_order, number, wanted_action
 from .setup_saving import release
 from .trials import Run, refuse, stream
@@ -65,6 +66,7 @@ class Wanted:
 
 
 @pages.route(f"/auth-objects/<{ID}:object_id>/secret", methods=["GET", "POST"])
+@needs(CHANGE)
 def replace_secret(object_id: int) -> ResponseReturnValue:
     row, used_by = _with_secret(object_id)
     form = SecretForm()

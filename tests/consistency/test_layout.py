@@ -17,7 +17,7 @@ ROWS: dict[int, tuple[str, ...]] = {
     0: ("errors", "address", "message"),
     1: ("content", "headers", "mime", "envelope", "settings", "dsn", "html_text"),
     2: ("clouds", "network", "certificates", "entra", "tokens", "transports", "diagnosis"),
-    3: ("vault", "models", "upgrade", "auth_objects", "setups", "outbox"),
+    3: ("vault", "models", "upgrade", "auth_objects", "setups", "outbox", "audit"),
     4: (
         "signals",
         "services",
@@ -31,6 +31,7 @@ ROWS: dict[int, tuple[str, ...]] = {
         "connections",
         "queueing",
         "checking",
+        "keeping",
         "working",
         "engine",
         "proving",
