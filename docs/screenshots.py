@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import random
 import shutil
 import tempfile
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 from flask import Flask
@@ -14,6 +16,8 @@ from playwright.sync_api import Page, sync_playwright
 from werkzeug.serving import make_server
 
 from flask_outmail import Mail
+from flask_outmail.checking import check_due
+from flask_outmail.models import Delivery, Worker, utc_now
 from flask_outmail.simulator import Simulator
 
 IMAGES = Path(__file__).parent / "images"
@@ -53,16 +57,44 @@ def set_up(page: Page, base: str, simulator: Simulator) -> None:
     page.wait_for_selector(".om-verdict")
 
 
+def live(app: Flask) -> None:
+    """A day of an application in use: its messages, a worker, and a check."""
+    dice, now = random.Random(7), utc_now()  # noqa: S311 -- the same picture each time
+    with app.app_context():
+        engine = app.extensions["outmail"]
+        with engine.database.session() as session:
+            for hours in reversed(range(24)):
+                # Few at night, many by day.
+                busy = 4 + 40 * (6 <= (now - timedelta(hours=hours)).hour <= 20)
+                met = {("accepted", ""): dice.randint(busy // 2, busy), ("refused", "550 5.1.1"): dice.randint(0, 2)}
+                met["unknown", "answer_lost"] = int(hours == 9)
+                for (state, code), count in met.items():
+                    at = now - timedelta(hours=hours)
+                    facts = {"state": state, "code": code, "created_at": at, "updated_at": at}
+                    session.add_all(Delivery(message_id="m", recipients=[], **facts) for _ in range(count))
+            worker = {"host": "app-1", "pid": 4711, "version": "0.1.0", "setups": {"primary": 1}, "accepted_count": 612}
+            session.add(Worker(id="picture", **worker))
+            session.commit()
+        check_due(engine)
+
+
 def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     IMAGES.mkdir(exist_ok=True)
     with Simulator() as simulator, tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        server = make_server("127.0.0.1", 0, application(simulator, folder), threaded=True)
+        app = application(simulator, folder)
+        server = make_server("127.0.0.1", 0, app, threaded=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1000, "height": 800})
-        set_up(page, f"http://127.0.0.1:{server.port}/outmail", simulator)
+        base = f"http://127.0.0.1:{server.port}/outmail"
+        set_up(page, base, simulator)
         page.screenshot(path=IMAGES / "setup.png", full_page=True)
+        page.click("text=Save and start sending")
+        page.wait_for_selector("text=Mail is sent with these settings")
+        live(app)
+        page.goto(f"{base}/")
+        page.screenshot(path=IMAGES / "overview.png", full_page=True)
         browser.close()
         server.shutdown()
 

@@ -6,9 +6,9 @@ from flask import Response, render_template
 from flask.typing import ResponseReturnValue
 
 from ..diagnosis import steps
-from ..diagnosis.remedies import remedy_for
+from ..diagnosis.domain import DomainCheck
 from ..diagnosis.steps import Check, Seen
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, SecretUnreadable
 from ..proving import count_test, domain_check
 from .blueprint import engine, pages
 from .forms import ActionForm, csrf_refused, demand_csrf
@@ -38,24 +38,31 @@ def stream_domain_check() -> Response:
         return refuse("This page was open too long. Reload it and check again.", status=400)
     run = _run()
     if run is None:
-        return refuse("There is no domain to check: no From address is in use yet.", status=422)
+        return refuse("There is no domain to check: no From address is in use.", status=422)
     return stream(run)
 
 
 def _page(run: Run | None = None) -> str:
+    check = _check()
+    return render_template("outmail/domain.html", domain=check.domain if check else "", run=run, form=ActionForm())
+
+
+def _check() -> DomainCheck | None:
+    """The check of the From domain in force; None when there is no domain, or the setup cannot be read."""
     try:
-        name = domain_check(engine(), connection=wanted_connection()).domain
+        return domain_check(engine(), connection=wanted_connection())
+    except SecretUnreadable:
+        return None  # the overview says what to do about it
     except ConfigurationError as exc:
-        return render_template("outmail/domain.html", domain="", remedy=remedy_for(exc), run=None, form=ActionForm())
-    return render_template("outmail/domain.html", domain=name, remedy=None, run=run, form=ActionForm())
+        if exc.code != "domain_not_found":
+            raise
+        return None
 
 
 def _run() -> Run | None:
-    """The check of the From domain in force; None when there is none."""
-    found = engine()
-    try:
-        check = domain_check(found, connection=wanted_connection())
-    except ConfigurationError:
+    """The same as steps on a page."""
+    found, check = engine(), _check()
+    if check is None:
         return None
 
     def allowed() -> Seen:

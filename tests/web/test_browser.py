@@ -23,6 +23,7 @@ PAGES = (
     "deliveries/",
     "alerts",
     "history",
+    "domain",
 )
 
 

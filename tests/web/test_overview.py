@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
@@ -302,7 +303,19 @@ def test_the_domain_check_is_limited_as_tests_are(make_site: MakeSite) -> None:
     assert "Step 1 of 5 did not pass" in site.post("/domain", token_from="/").text
 
 
+def test_without_the_extra_the_page_says_what_to_install(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("dns", "dns.resolver"):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    site = make_site()
+    activate(site.app, smtp_values(site.simulator), verified=True)
+    page = site.post("/domain", token_from="/")
+    assert page.status_code == 200
+    assert "flask-outmail[dns]" in page.text
+    assert "<code>extra_missing</code>" in page.text
+
+
 def test_the_domain_check_needs_a_token_and_a_domain(site: Site) -> None:
     assert site.client.post("/outmail/domain").status_code == 400
     assert site.client.post("/outmail/domain/test").status_code == 400
-    assert "no domain to check" in site.get("/domain").text or "What to do" in site.get("/domain").text
+    assert "no domain to check" in site.get("/domain").text
+    assert "no domain to check" in site.post("/domain", token_from="/alerts").text

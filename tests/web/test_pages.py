@@ -24,6 +24,7 @@ EVERY_PAGE = (
     "/deliveries/",
     "/alerts",
     "/history",
+    "/domain",
     "/health.json",
 )
 
