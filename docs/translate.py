@@ -23,16 +23,17 @@ from babel.messages.pofile import read_po, write_po
 from jinja2.ext import babel_extract
 
 from flask_outmail import auth_objects, clouds, services
+from flask_outmail.diagnosis.report import _PROVEN as PROVEN
 from flask_outmail.diagnosis.remedies import _UNLISTED, CATALOGUE, WHO_LABELS
 from flask_outmail.outbox.states import STATES
 from flask_outmail.web import alerts, auth_object_form, forms
 from flask_outmail.web.shapes import SHAPES
-from flask_outmail.web.texts import DOMAIN, FOLDER
+from flask_outmail.web.texts import DOMAIN, FOLDER, SCRIPT_WORDS
 
 PACKAGE = Path(services.__file__).parent
 KEYWORDS = {"t": None, "tn": (1, 2)}
-#: Modules whose sentences a page shows, beside what they are asked for below.
-SENTENCES = ("services.py", "auth_objects.py", "web/forms.py", "web/setup_form.py", "web/auth_object_form.py")
+#: Modules whose sentences a page shows, beside those of the pages themselves.
+SENTENCES = ("services.py", "auth_objects.py")
 _SENTENCE = re.compile(r"[A-Z“…].* .*[.?]", re.DOTALL)
 # They change with every run and with Babel's version, and nothing reads them.
 _NOISE = re.compile(rb'^"(POT-Creation-Date|PO-Revision-Date|Generated-By|Last-Translator|Language-Team): .*\n', re.M)
@@ -46,6 +47,8 @@ def texts() -> Iterator[Text]:
     yield from (("diagnosis", text) for text in _remedies())
     yield from (("outbox/states.py", text) for text in STATES.values())
     yield from (("web/shapes.py", text) for text in SHAPES)
+    yield from (("static/outmail.js", text) for text in SCRIPT_WORDS)
+    yield from (("diagnosis/report.py", text) for text in PROVEN.values())
     yield from (("web/alerts.py", text) for text in alerts.CHANNEL_LABELS.values())
     yield from (("web/auth_object_form.py", text) for text in auth_object_form.LIFETIMES.values())
     for service in services.services():
@@ -55,8 +58,8 @@ def texts() -> Iterator[Text]:
     yield from (("clouds.py", cloud.label) for cloud in clouds.clouds({}).values())
     for form in (forms.SetupForm, forms.AuthObjectForm, forms.SecretForm):
         yield from (("web/forms.py", text) for text in _labels(form))
-    for name in SENTENCES:
-        yield from ((name, text) for text in _sentences(PACKAGE / name))
+    for path in [*(PACKAGE / name for name in SENTENCES), *sorted((PACKAGE / "web").glob("*.py"))]:
+        yield from ((path.relative_to(PACKAGE).as_posix(), text) for text in _sentences(path))
     for path in sorted((PACKAGE / "diagnosis").glob("*.py")):
         yield from ((f"diagnosis/{path.name}", text) for text in _step_titles(path))
 

@@ -14,7 +14,7 @@ from ..access import CHANGE, SEE
 from ..engine import Engine
 from ..extension import engine_of_current_app
 from ..models import utc_now
-from .texts import clock, day, language_tag, said, t, tn
+from .texts import clock, day, language_tag, said, script_words, t, tn
 
 pages = Blueprint("outmail", __name__, template_folder="templates", static_folder="static")
 
@@ -86,7 +86,7 @@ def tell(text: str, kind: str = "good") -> None:
 
 def notices() -> list[tuple[str, str]]:
     """The sentences left for this page; each is given once."""
-    return [(str(kind), str(text)) for kind, text in session.pop(_NOTICES, [])] if _NOTICES in session else []
+    return [(str(kind), said(text)) for kind, text in session.pop(_NOTICES, [])] if _NOTICES in session else []
 
 
 _AGO = (
@@ -141,6 +141,7 @@ def helpers() -> dict[str, Any]:
         "said": said,
         "day": day,
         "language_tag": language_tag,
+        "script_words": script_words,
     }
 
 
@@ -149,3 +150,4 @@ pages.add_app_template_global(t, "outmail_t")
 pages.add_app_template_global(tn, "outmail_tn")
 pages.add_app_template_global(said, "outmail_said")
 pages.add_app_template_global(clock, "outmail_clock")
+pages.add_app_template_filter(said, "outmail_said")

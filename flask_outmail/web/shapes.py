@@ -1,7 +1,7 @@
-"""Texts with values that are made below the pages, in English, as a translator sees them.
+"""Texts with values that are made in English, as a translator sees them.
 
-A page recognises such a text by its shape (`texts.said`). A test compares the list with what the code makes; a text
-whose shape is missing here stays English.
+A page recognises such a text by its shape (`texts.said`). A test compares each with what the code makes; a text whose
+shape is missing here stays English.
 """
 
 from __future__ import annotations
@@ -17,4 +17,41 @@ SHAPES: tuple[str, ...] = (
     "Connected to %(it)s",
     "Logged in as %(it)s",
     "Recipient %(it)s is taken",
+    # What an incident is about.
+    "Mail over the connection “%(about)s” is not being accepted.",
+    "Messages over the connection “%(about)s” are refused for a fault of their own.",
+    "The credential “%(about)s” comes to its end.",
+    "Mail over the connection “%(about)s” has been waiting too long.",
+    "Mail over the connection “%(about)s” is held.",
+    # How things are, and what was done.
+    "Mail is failing since %(when)s UTC.",
+    "Connection “%(name)s” is not verified.",
+    "Messages are held: %(count)s.",
+    "%(who)s saved a change %(when)s.",
+    "%(who)s saved a change in the meantime; nothing was deleted.",
+    "“%(name)s” is stored.",
+    "“%(name)s” is saved.",
+    "“%(name)s” is deleted.",
+    "Connection “%(name)s” with the new values",
+    "Connection “%(name)s” was tested with the new values and works.",
+    "Connection “%(name)s” is not proven with the new values: its mail is held.",
+    "Connection “%(name)s” was tested with it and works.",
+    "Connection “%(name)s” is not proven with it: its mail is held.",
+    "Revision %(old)s is restored as revision %(new)s.",
+    "Revision %(number)s is in use.",
+    "It is not proven, so %(what)s stays in use.",
+    "%(what)s stays in use.",
+    "Saved as a draft, revision %(number)s.",
+    "revision %(number)s",
+    "Revision %(number)s",
+    "%(count)s messages that had been held: accepted.",
+    "%(count)s messages that had been held: not accepted; see Deliveries.",
+    "Held messages could not be handed over: %(why)s.",
+    "It was not accepted: %(why)s.",
+    "Accepted for %(address)s.",
+    "These settings are set by %(key)s and can be changed only there.",
+    "There are already %(limit)s, which is the limit.",
+    "At most %(count)s characters.",
+    "It belongs to the cloud “%(cloud)s”, which is not configured.",
+    "“%(tenant)s” is no certain tenant.",
 )

@@ -25,6 +25,23 @@ DOMAIN = "outmail"
 FOLDER = Path(__file__).parent / "translations"
 #: What the texts in the code are written in.
 SOURCE = "en"
+#: The words that `static/outmail.js` shows; a test compares them.
+SCRIPT_WORDS = (
+    "Show",
+    "Copy",
+    "Copied.",
+    "Copying is not allowed here; select the text instead.",
+    "Username",
+    "Username (mailbox to send as)",
+    "Testing…",
+    "Cancelled. What had been tried is listed; nothing counts as proven.",
+    "A test message may be on its way already.",
+    "The test could not be run: the application did not answer as expected. Reload the page and try again.",
+    "passed",
+    "passed, look at it",
+    "did not pass",
+    "not tried",
+)
 #: How a day is written. Other languages get it as ISO 8601 has it.
 DAYS = {"en": "%d %b %Y", "de": "%d.%m.%Y", "fr": "%d/%m/%Y"}
 
@@ -113,16 +130,25 @@ def said(text: str) -> str:
         match = pattern.fullmatch(text)
         if match:
             return there.gettext(shape) % {name: there.gettext(value) for name, value in match.groupdict().items()}
-    return text
+    sentences = _SENTENCE_END.split(text)
+    return " ".join(said(one) for one in sentences) if len(sentences) > 1 else text
+
+
+_SENTENCE_END = re.compile(r"(?<=[.?!]) (?=[A-Z“])")
 
 
 @lru_cache(maxsize=1)
 def _patterns() -> list[tuple[str, re.Pattern[str]]]:
     made = []
     for shape in SHAPES:
-        pattern = re.sub(r"%\\\((\w+)\\\)s", r"(?P<\1>.+)", re.escape(shape))
+        pattern = re.sub(r"%\\\((\w+)\\\)s", r"(?P<\1>.+?)", re.escape(shape))
         made.append((shape, re.compile(pattern, re.DOTALL)))
     return made
+
+
+def script_words() -> dict[str, str]:
+    """The words of the script, where they differ from those that stand in it."""
+    return {text: t(text) for text in SCRIPT_WORDS if t(text) != text}
 
 
 # -- times ------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from flask import Response, render_template, stream_with_context
 from ..diagnosis import report
 from ..diagnosis.steps import Step
 from ..models import utc_now
+from .texts import said
 
 logger = logging.getLogger(__name__)
 
@@ -89,10 +90,10 @@ def stream(run: Run) -> Response:
     """The run as lines of JSON: the titles, one line for each step as it ends, and the result."""
 
     def lines() -> Iterator[str]:
-        yield _line({"titles": [title for _, title in run.titles]})
+        yield _line({"titles": [said(title) for _, title in run.titles]})
         for number, step in enumerate(run.steps(), 1):
             html = render_template("outmail/_step.html", step=step, number=number)
-            told = {"number": number, "key": step.key, "title": step.title, "state": step.state, "html": html}
+            told = {"number": number, "key": step.key, "title": said(step.title), "state": step.state, "html": html}
             yield _line(told)
         yield _line(
             {
@@ -109,7 +110,8 @@ def stream(run: Run) -> Response:
 
 def refuse(sentence: str, problems: Mapping[str, str] | None = None, *, status: int) -> Response:
     """A test that cannot begin: the sentence, and what is wrong with which field."""
-    line = _line({"done": True, "passed": False, "proof": "", "summary": sentence, "errors": dict(problems or {})})
+    told = {name: said(problem) for name, problem in (problems or {}).items()}
+    line = _line({"done": True, "passed": False, "proof": "", "summary": said(sentence), "errors": told})
     response = _answer([line])
     response.status_code = status
     return response

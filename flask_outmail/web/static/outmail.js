@@ -2,6 +2,10 @@
 (() => {
   "use strict";
 
+  // The page brings the words in its reader's language; each stands here as it is in English.
+  const words = JSON.parse(document.querySelector(".outmail[data-words]")?.dataset.words || "{}");
+  const t = (text) => words[text] || text;
+
   // After a reload with errors the summary is what comes first.
   document.querySelector(".outmail [data-focus]")?.focus();
 
@@ -10,9 +14,9 @@
     const button = document.createElement("button");
     button.type = "button";
     button.className = "om-button om-reveal";
-    button.textContent = "Show";
+    button.textContent = t("Show");
     button.setAttribute("aria-pressed", "false");
-    button.setAttribute("aria-label", `Show: ${input.labels[0].textContent.trim()}`);
+    button.setAttribute("aria-label", `${t("Show")}: ${input.labels[0].textContent.trim()}`);
     const hide = (isHidden) => {
       input.type = isHidden ? "password" : "text";
       button.setAttribute("aria-pressed", String(!isHidden));
@@ -36,14 +40,14 @@
     const told = document.createElement("span");
     button.type = "button";
     button.className = "om-button";
-    button.textContent = "Copy";
+    button.textContent = t("Copy");
     told.setAttribute("role", "status");
     button.addEventListener("click", async () => {
       try {
         await navigator.clipboard.writeText(pre.textContent);
-        told.textContent = " Copied.";
+        told.textContent = ` ${t("Copied.")}`;
       } catch {
-        told.textContent = " Copying is not allowed here; select the text instead.";
+        told.textContent = ` ${t("Copying is not allowed here; select the text instead.")}`;
       }
     });
     pre.before(button, told);
@@ -118,7 +122,7 @@
       form.querySelector("[data-objects]").hidden = !needsObject;
       form.querySelectorAll("[data-for-objects]").forEach((box) => { box.hidden = !needsObject; });
       form.querySelector("[data-password]").hidden = needsObject;
-      form.querySelector("[data-field=username] [data-label]").textContent = needsObject ? "Username (mailbox to send as)" : "Username";
+      form.querySelector("[data-field=username] [data-label]").textContent = needsObject ? t("Username (mailbox to send as)") : t("Username");
       field("shown_service").value = chosen.value;
       before = locked;
     }
@@ -143,7 +147,7 @@
     cancel.onclick = () => stop.abort();
     clearErrors(form);
     live.classList.remove("om-hidden");
-    live.textContent = "Testing…";
+    live.textContent = t("Testing…");
     const list = document.createElement("ol");
     list.className = "om-steps";
     result.replaceChildren(list);
@@ -155,8 +159,9 @@
       if (!response.body || !(response.headers.get("Content-Type") || "").includes("ndjson")) throw new Error("unexpected answer");
       for await (const told of lines(response.body)) show(told, form, list, result, live);
     } catch (error) {
-      for (const item of list.querySelectorAll(".om-is-waiting")) item.textContent = item.textContent.replace("…", "– not tried:");
-      live.textContent = stop.signal.aborted ? `Cancelled. What had been tried is listed; nothing counts as proven.${form.elements["test_message_to"]?.value ? " A test message may be on its way already." : ""}` : "The test could not be run: the application did not answer as expected. Reload the page and try again.";
+      for (const item of list.querySelectorAll(".om-is-waiting")) item.textContent = item.textContent.replace("…", `– ${t("not tried")}:`);
+      const onItsWay = form.elements["test_message_to"]?.value ? ` ${t("A test message may be on its way already.")}` : "";
+      live.textContent = stop.signal.aborted ? t("Cancelled. What had been tried is listed; nothing counts as proven.") + onItsWay : t("The test could not be run: the application did not answer as expected. Reload the page and try again.");
     } finally {
       button.removeAttribute("aria-busy");
       if (document.activeElement === cancel) button.focus();
@@ -190,8 +195,8 @@
       const item = template.content.firstElementChild;
       const waiting = list.children[told.number - 1];
       if (waiting) waiting.replaceWith(item); else list.append(item);
-      const words = { passed: "passed", warning: "passed, look at it", failed: "did not pass" }[told.state];
-      if (words) live.textContent = `${told.title}: ${words}`;
+      const state = { passed: t("passed"), warning: t("passed, look at it"), failed: t("did not pass") }[told.state];
+      if (state) live.textContent = `${told.title}: ${state}`;
     } else if (told.done) {
       live.textContent = told.summary;
       if (told.html) {
