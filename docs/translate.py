@@ -23,8 +23,8 @@ from babel.messages.pofile import read_po, write_po
 from jinja2.ext import babel_extract
 
 from flask_outmail import auth_objects, clouds, services
-from flask_outmail.diagnosis.report import _PROVEN as PROVEN
 from flask_outmail.diagnosis.remedies import _UNLISTED, CATALOGUE, WHO_LABELS
+from flask_outmail.diagnosis.report import _PROVEN as PROVEN
 from flask_outmail.outbox.states import STATES
 from flask_outmail.web import alerts, auth_object_form, forms
 from flask_outmail.web.shapes import SHAPES
