@@ -22,7 +22,7 @@ run: $(READY) ## Start the simulator and the example application; prints one URL
 	@exec $(BIN)/python -m example_app
 
 test: $(READY) ## Run every test (those that need something missing are skipped and listed)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 lint: $(READY)
 	$(BIN)/python -m ruff check .
