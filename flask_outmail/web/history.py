@@ -50,6 +50,8 @@ DEEDS = {
     "acknowledge_alert": "Acknowledged an alert",
     "dismiss_alert": "Dismissed an alert",
     "test_alert": "Sent a test alert",
+    "check_domain": "Checked the domain",
+    "stream_domain_check": "Checked the domain",
     "send_preview": "Sent a preview",
 }
 

@@ -319,3 +319,11 @@ def test_the_domain_check_needs_a_token_and_a_domain(site: Site) -> None:
     assert site.client.post("/outmail/domain/test").status_code == 400
     assert "no domain to check" in site.get("/domain").text
     assert "no domain to check" in site.post("/domain", token_from="/alerts").text
+
+
+def test_who_may_only_look_is_offered_no_button(working: Site) -> None:
+    working.mail.access_control(lambda action: action == "see")
+    add(working.app, 2, state="held")
+    assert "<form" not in working.get("/").text
+    assert "<form" not in working.get("/domain").text
+    assert working.post("/domain", token_from="/alerts").status_code in (400, 403)
