@@ -25,6 +25,10 @@ HTML = f'<p>Hello <a href="{LINK}">reset</a><img src="https://tracker.example/p.
 
 @pytest.fixture
 def site(make_site: MakeSite) -> Site:
+    return queueing_site(make_site)
+
+
+def queueing_site(make_site: MakeSite) -> Site:
     """Mail is queued, and leaves when `work` is called."""
     site = make_site(OUTMAIL_DELIVERY="outbox", OUTMAIL_WORKER_POLL_SECONDS=0.02, OUTMAIL_RETRY_FIRST_SECONDS=0.01)
     activate(site.app, smtp_values(site.simulator), verified=True)
