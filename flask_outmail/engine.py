@@ -164,6 +164,11 @@ class Engine:
             if self._logs:
                 self.queueing.log([self._line(message, envelope, exc, via, time.perf_counter() - started)])
             raise
+        except BaseException:
+            # Somebody ends the program, or this thread of it, and the message may have left.
+            if self._logs:
+                self.queueing.log([self._line(message, envelope, _unheard(), via, time.perf_counter() - started)])
+            raise
         receipt = self._with_connection(receipt, via)
         if self._logs:
             self.queueing.log([self._line(message, envelope, receipt, via)])
@@ -207,8 +212,14 @@ class Engine:
                 else:
                     pulled.append((message, envelope))
                     yield envelope
-                message = next(rest, None)
+                try:
+                    message = next(rest, None)
+                except Exception as exc:
+                    # The caller's own trouble: told to the caller, once what was pulled before has its outcome.
+                    broken.append(exc)
+                    return
 
+        broken: list[Exception] = []
         lines: list[tuple[Draft, Verdict | None]] = []
         outcomes = deliver_many(current.transport, envelopes())
         try:
@@ -236,8 +247,14 @@ class Engine:
         finally:
             # What was handed over by now stays so; the transport gives back what it has opened.
             getattr(outcomes, "close", lambda: None)()
+            # Stopped in the middle: of what was pulled, nobody heard whether it left.
+            left = [(message, envelope) for message, envelope in pulled if isinstance(envelope, Envelope)]
+            if self._logs:
+                lines += [self._line(message, envelope, _unheard(), via) for message, envelope in left]
             if lines:
                 self.queueing.log(lines)
+        if broken:
+            raise broken[0]
 
     @staticmethod
     def _next_outcome(outcomes: Iterator[Receipt | OutmailError], current: Current) -> tuple[Any, bool]:
@@ -571,3 +588,7 @@ class Engine:
         if used is not None and (used.has_incident or self.alerting.remembers(way)):
             self.alerting.recovered(way, now=now)
             self.look_soon()
+
+
+def _unheard() -> DeliveryUnknown:
+    return DeliveryUnknown(claims.DIED, code=claims.PROCESS_DIED)

@@ -64,6 +64,8 @@ class Queueing:
         #: What is to be done after the transaction that the application is in.
         self._works: deque[Callable[[], None]] = deque()
         self._moving = threading.Lock()
+        #: How often an entry of the spool could not be moved.
+        self._failures: dict[str, int] = {}
         self._silent_until = float("-inf")
 
     def queue(self, draft: Draft) -> Queued:
@@ -149,15 +151,26 @@ class Queueing:
         self._write_lines(PATIENCE_S)
         while self._works:
             self._works.popleft()()
-        for entry in self.spool.entries():
+        return moved + self._move_spool()
+
+    def _move_spool(self) -> int:
+        moved = failed = 0
+        # What failed before comes last: the database may refuse that one for ever, and takes the others.
+        for entry in self.spool.entries(failures=self._failures):
             try:
                 with self._database.session(wait_s=PATIENCE_S) as session:
                     self._move_one(session, entry, utc_now())
                     session.commit()
-            except OutmailError as exc:
-                logger.warning("the spool cannot be moved yet", extra={"code": exc.code})
-                break
+            except Exception as exc:  # from a later version even the facts may be of another kind
+                self._failures[entry.name] = self._failures.get(entry.name, 0) + 1
+                code = getattr(exc, "code", "") or type(exc).__name__
+                logger.warning("the spool cannot be moved yet", extra={"code": code})
+                failed += 1
+                if failed == 2:
+                    break  # it is rather the database than the entry
+                continue
             self.spool.done(entry.name)
+            self._failures.pop(entry.name, None)
             moved += 1
         return moved
 

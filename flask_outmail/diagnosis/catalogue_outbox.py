@@ -30,6 +30,13 @@ OUTBOX: tuple[Entry, ...] = (
         who="developer",
     ),
     entry(
+        "content_unreadable",
+        title="This version cannot read what is stored of the message",
+        meaning="A later version of Flask-Outmail put it into the outbox, and its content is kept.",
+        steps=("Go back to the later version, and send the message again from there.",),
+        who="developer",
+    ),
+    entry(
         "expired",
         title="It could not leave in time",
         meaning="The application had set a moment after which it may not leave any more.",

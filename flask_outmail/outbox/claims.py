@@ -9,6 +9,7 @@ All functions leave the commit to the caller, and a transaction should begin wit
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -319,7 +320,7 @@ def _follow_up(session: Session, verdict: Verdict, *, now: datetime) -> None:
     old = session.execute(select(deliveries).where(deliveries.c.id == verdict.delivery_id)).one()
     session.execute(
         insert(deliveries).values(
-            uid=f"{old.uid or old.id}-{verdict.number}"[:64],
+            uid=_follow_up_uid(old.uid or str(old.id), verdict.number),
             connection=old.connection,
             state=WAITING,
             origin="again",
@@ -342,6 +343,13 @@ def _follow_up(session: Session, verdict: Verdict, *, now: datetime) -> None:
             reason=verdict.reason,
         )
     )
+
+
+def _follow_up_uid(uid: str, number: int) -> str:
+    # The same each time, so that of two processes that record one outcome only one adds it; and short enough for
+    # the column, however many follow one another where a server takes few recipients at a time.
+    name = f"{uid}-{number}"
+    return name if len(name) <= 64 else hashlib.sha256(name.encode()).hexdigest()
 
 
 def give_back(session: Session, by: str, ids: Sequence[int] | None = None) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ..envelope import Envelope, Receipt
-from ..errors import DeliveryUnknown, OutmailError
+from ..errors import DeliveryUnknown, InvalidMessage, OutmailError
 from ..message import Address
 from ..transports.base import Transport
 from ..vault import Vault
@@ -84,7 +84,13 @@ class Hands:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            self._report(perform(job, self._vault()))
+            try:
+                outcome = perform(job, self._vault())
+            except BaseException as exc:
+                # Whatever wants to end this thread: an attempt without an outcome would block its place for ever.
+                fault = transport_fault(exc, job.now.transport)
+                outcome = Outcome(job, fault, Try(job.begun.number, job.begun.queued_at, job.begun.not_after_at))
+            self._report(outcome)
 
 
 def perform(job: Job, vault: Vault) -> Outcome:
@@ -130,8 +136,14 @@ def _opened(begun: Begun, vault: Vault) -> Envelope:
 
     Raises:
         SecretUnreadable: it was encrypted with a key that is missing.
+        InvalidMessage: it was stored by a version that this one does not understand.
     """
-    envelope = Envelope.from_bytes(vault.open_bytes(begun.sealed))
+    data = vault.open_bytes(begun.sealed)
+    try:
+        envelope = Envelope.from_bytes(data)
+    except (TypeError, ValueError, LookupError, AttributeError):
+        # From None: what could not be read is somebody's message.
+        raise InvalidMessage("the stored message cannot be read by this version", code="content_unreadable") from None
     if begun.recipients and begun.recipients != envelope.recipients:
         # Only those who have not received it yet.
         envelope = replace(envelope, recipients=begun.recipients)
@@ -151,7 +163,7 @@ def deliver(transport: Transport, envelope: Envelope) -> Receipt:
         raise transport_fault(exc, transport) from exc
 
 
-def transport_fault(exc: Exception, transport: Transport) -> DeliveryUnknown:
+def transport_fault(exc: BaseException, transport: Transport) -> DeliveryUnknown:
     """What an exception that no transport should raise says about its message: nothing."""
     return DeliveryUnknown(
         f"the transport failed in a way of its own ({type(exc).__name__})",

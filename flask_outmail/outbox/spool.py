@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,15 +77,19 @@ class Spool:
             return []
         return [name.removesuffix(SUFFIX) for name in found if name.endswith(SUFFIX) and not name.startswith(".")]
 
-    def entries(self) -> Iterator[Entry]:
-        """What waits, oldest first. One that cannot be read is logged and stays where it is."""
+    def entries(self, *, failures: Mapping[str, int] | None = None) -> Iterator[Entry]:
+        """What waits, oldest first; those that could not be moved before, behind the others.
+
+        One that cannot be read is logged and stays where it is.
+        """
+        failures = dict(failures or {})
         waiting = []
         for name in self.names():
             try:
-                waiting.append((self._path(name).stat().st_mtime_ns, name))
+                waiting.append((failures.get(name, 0), self._path(name).stat().st_mtime_ns, name))
             except OSError:
                 continue  # another process has just moved it
-        for _, name in sorted(waiting):
+        for *_, name in sorted(waiting):
             entry = self._read(name)
             if entry is not None:
                 yield entry

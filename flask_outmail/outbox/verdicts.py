@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -12,6 +13,9 @@ from ..errors import DeliveryError, DeliveryUnknown, OutmailError, Refusal
 from . import retry
 from .retry import Policy, Try
 from .states import ACCEPTED, FAILED, REFUSED, SUPPRESSED, UNKNOWN
+
+#: Control characters (PostgreSQL stores no NUL), and halves of characters, which no driver can encode.
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ def of_receipt(receipt: Receipt, tried: Try, policy: Policy, *, now: datetime, s
         transport=receipt.transport,
         code=_code(receipt),
         reason=_told(receipt),
-        request_id=receipt.request_id[:255],
+        request_id=words(receipt.request_id, 255),
         elapsed_s=receipt.elapsed_s,
         refused=_plain(receipt.refused),
         again=again,
@@ -82,9 +86,9 @@ def of_error(
         state=decision.state,
         attempt_state=_attempt_state(error),
         transport=str(getattr(error, "transport", ""))[:64],
-        code=(error.code or type(error).__name__)[:64],
-        reason=reason[:500],
-        request_id=str(getattr(error, "request_id", ""))[:255],
+        code=words(error.code or type(error).__name__, 64),
+        reason=words(reason, 500),
+        request_id=words(str(getattr(error, "request_id", "")), 255),
         elapsed_s=elapsed_s,
         refused=_plain(refused),
         again=again,
@@ -106,7 +110,7 @@ def settled(outcome: Receipt | OutmailError, *, connection: str, elapsed_s: floa
             transport=outcome.transport,
             code=_code(outcome),
             reason=_told(outcome),
-            request_id=outcome.request_id[:255],
+            request_id=words(outcome.request_id, 255),
             elapsed_s=outcome.elapsed_s,
             refused=_plain(outcome.refused),
         )
@@ -118,12 +122,17 @@ def settled(outcome: Receipt | OutmailError, *, connection: str, elapsed_s: floa
         attempt_state=state,
         connection=connection,
         transport=str(getattr(outcome, "transport", ""))[:64],
-        code=(outcome.code or type(outcome).__name__)[:64],
-        reason=str(outcome)[:500],
-        request_id=str(getattr(outcome, "request_id", ""))[:255],
+        code=words(outcome.code or type(outcome).__name__, 64),
+        reason=words(str(outcome), 500),
+        request_id=words(str(getattr(outcome, "request_id", "")), 255),
         elapsed_s=elapsed_s,
         refused=_plain(getattr(outcome, "recipients", {})),
     )
+
+
+def words(text: str, most: int) -> str:
+    """At most so many characters of what a server said, without those that a database or a terminal cannot take."""
+    return _UNFIT.sub("\ufffd", text[:most])
 
 
 def _attempt_state(error: OutmailError) -> str:
@@ -141,7 +150,7 @@ def _later(again: tuple[str, ...], tried: Try, policy: Policy, now: datetime, sp
 
 
 def _plain(refused: Mapping[str, Refusal]) -> dict[str, tuple[int, str]]:
-    return {address: (code, text[:300]) for address, (code, text) in refused.items()}
+    return {address: (code, words(text, 300)) for address, (code, text) in refused.items()}
 
 
 def _state(receipt: Receipt) -> str:
@@ -156,4 +165,4 @@ def _told(receipt: Receipt) -> str:
     told = [f"{address}: {code} {text}" for address, (code, text) in receipt.refused.items()]
     if receipt.suppressed:
         told.append(f"held back by OUTMAIL_ALLOWED_RECIPIENTS: {', '.join(receipt.suppressed)}")
-    return "; ".join(told)[:500]
+    return words("; ".join(told), 500)

@@ -462,7 +462,7 @@ class Worker:
             )
             if isinstance(one.result, DeliveryUnknown) and one.answer is not None:
                 state, told = (ACCEPTED, "has it") if one.answer else (QUEUED, "does not have it")
-                reason = f"{one.result}; asked, the server {told}"[:500]
+                reason = verdicts.words(f"{one.result}; asked, the server {told}", 500)
                 verdict = replace(verdict, state=state, due_at=None, reason=reason)
             elif verdict.state == UNKNOWN and can_ask(one.job.now.transport):
                 verdict = replace(verdict, due_at=_after(now, ASK_AGAIN_S[0]))
@@ -505,7 +505,7 @@ class Worker:
         if not retry.is_retryable(error):  # only a person can mend it
             faults = max(faults, self._policy.breaker_faults)
         pause_s = retry.pause_s(error, faults, self._policy, spread=self._spread())
-        told = {"code": error.code, "reason": str(error), "stamp": stamp}
+        told = {"code": error.code, "reason": verdicts.words(str(error), 500), "stamp": stamp}
         lanes.pause(session, name, now=now, pause_s=pause_s, fault_count=faults, **told)
         self._lanes[name].state = replace(self._lanes[name].state, fault_count=faults)
 

@@ -104,16 +104,16 @@ def deliver_large(calls: GraphCalls, envelope: Envelope, content: Content, leavi
             for part in leaving:
                 attach(delivery.steps, draft.path, part)
         except StartOver:
-            delivery.give_up(draft)
+            if not delivery.give_up(draft):
+                # Somebody else may have deleted it: whoever took this process for dead, and sends the message now.
+                break
         except BaseException:
             # Whatever it was, a person who ended the program too: a draft with people's data must not stay.
             delivery.give_up(draft)
             raise
         else:
             return delivery.send(draft)
-    raise TransportUnavailable(
-        "the attachments could not be uploaded, twice", code="upload_failed", transport=calls.transport
-    )
+    raise TransportUnavailable("the attachments could not be uploaded", code="upload_failed", transport=calls.transport)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +186,13 @@ class _Delivery:
             if keep is None or draft_id != keep.id:
                 delete(self.steps.calls, draft_id)
 
-    def give_up(self, draft: _Draft) -> None:
+    def give_up(self, draft: _Draft) -> bool:
+        """Deletes the draft; whether it is certain that it was there until now."""
         calls = self.steps.calls
-        if not delete(calls, draft.id) and not delete(calls, draft.id):
-            logger.warning("a draft could not be deleted", extra={"transport": calls.transport})
+        if delete(calls, draft.id) or delete(calls, draft.id):
+            return True
+        logger.warning("a draft could not be deleted", extra={"transport": calls.transport})
+        return False
 
     def send(self, draft: _Draft) -> Answer:
         try:

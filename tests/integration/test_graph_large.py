@@ -431,6 +431,30 @@ def test_a_file_that_vanishes_half_way_stops_everything(
     assert simulator.delivered == [] and drafts_left(simulator) == 0
 
 
+def test_whose_draft_somebody_else_deleted_makes_no_other(simulator: Simulator, make_transport: MakeTransport) -> None:
+    envelope = message(BIG_FILE)
+    slow, quick = make_transport(), make_transport({"settle_s": 0.0, "check": True})
+    # Its process sleeps so long that another takes it for dead, makes sure that nothing can leave, and sends itself.
+    simulator.faults.add(Fault(endpoint="upload", delay_s=2.0, status=404, code="uploadSessionNotFound"))
+    outcome: list[object] = []
+
+    def deliver() -> None:
+        try:
+            outcome.append(slow.deliver(envelope))
+        except TransportUnavailable as exc:
+            outcome.append(exc)
+
+    thread = threading.Thread(target=deliver)
+    thread.start()
+    while simulator.faults.active():
+        assert thread.is_alive()
+    assert quick.check(envelope.message_id) is False
+    quick.deliver(envelope)
+    thread.join(20)
+    assert [type(one) for one in outcome] == [TransportUnavailable], "nothing left by the first"
+    sent_once(simulator)
+
+
 def test_a_draft_that_cannot_be_deleted_changes_nothing_about_the_error(
     simulator: Simulator, transport: GraphTransport, caplog: pytest.LogCaptureFixture
 ) -> None:

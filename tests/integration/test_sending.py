@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -20,9 +21,11 @@ from flask_outmail import (
     message_accepted,
     message_failed,
 )
+from flask_outmail.envelope import Envelope
+from flask_outmail.models import Delivery
 from flask_outmail.simulator import Fault, Simulator
 
-from ..conftest import MakeApp, graph_setup, make_message, smtp_setup
+from ..conftest import MakeApp, engine_of, graph_setup, make_message, smtp_setup
 
 
 def test_a_message_and_its_fields_are_two_ways_to_say_the_same(make_app: MakeApp, simulator: Simulator) -> None:
@@ -73,6 +76,56 @@ def test_send_many_gives_one_receipt_each_and_one_refusal_does_not_stop_the_rest
     assert [bool(one) for one in receipts] == [True, False, True]
     assert isinstance(receipts[1].error, OutmailError)
     assert [one.subject for one in simulator.delivered] == ["1", "3"]
+
+
+@pytest.mark.parametrize("setup", [smtp_setup, graph_setup])
+def test_what_the_callers_own_messages_raise_reaches_the_caller(
+    make_app: MakeApp, simulator: Simulator, setup: Callable[[Simulator], dict[str, Any]]
+) -> None:
+    app, mail = make_app(setup(simulator), db=True)
+
+    def messages() -> Iterator[Message]:
+        yield make_message(subject="before")
+        raise LookupError("the query broke off")
+
+    with pytest.raises(LookupError, match="broke off"):
+        mail.send_many(messages())
+    assert [one.subject for one in simulator.delivered] == ["before"]
+    assert [(row.subject, row.state) for row in logged(app)] == [("before", "accepted")]
+    engine_of(app).look_again()
+
+
+class Ended:
+    """A transport in the middle of whose work somebody ends the program."""
+
+    name = "ended"
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def deliver(self, envelope: Envelope) -> Receipt:
+        raise self.error
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)], ids=["KeyboardInterrupt", "SystemExit"])
+@pytest.mark.parametrize("many", [False, True], ids=["send", "send_many"])
+def test_a_message_under_way_when_somebody_ends_the_program_is_unknown(
+    make_app: MakeApp, simulator: Simulator, error: BaseException, many: bool
+) -> None:
+    app, mail = make_app(smtp_setup(simulator), db=True)
+    current = engine_of(app).current()
+    assert current is not None
+    object.__setattr__(current, "transport", Ended(error))
+    with pytest.raises(type(error)):
+        mail.send_many([make_message(subject="cut off")]) if many else mail.send(make_message(subject="cut off"))
+    assert [(row.subject, row.state, row.code) for row in logged(app)] == [("cut off", "unknown", "process_died")]
+
+
+def logged(app: Flask) -> list[Delivery]:
+    with engine_of(app).database.session() as session:
+        return list(session.query(Delivery).order_by(Delivery.id))
 
 
 def test_a_template_sends_and_never_raises(make_app: MakeApp, simulator: Simulator) -> None:
