@@ -113,7 +113,7 @@ def retry_after_s(error: OutmailError) -> float:
 def pause_s(error: OutmailError, fault_count: int, policy: Policy, *, spread: float) -> float:
     """How long a connection pauses after `error`, its `fault_count`th fault in a row (from 1). 0: not at all."""
     if isinstance(error, Throttled):
-        return max(retry_after_s(error), 0.0) or delay_s(policy, 1, spread=spread)
+        return retry_after_s(error) or delay_s(policy, 1, spread=spread)
     if not is_retryable(error):
         return max(MEND_PAUSE_S, delay_s(policy, fault_count, spread=spread))
     if fault_count < policy.breaker_faults:

@@ -15,6 +15,7 @@ from flask_outmail.errors import (
     OutmailError,
     RecipientsRefused,
     Refusal,
+    SecretUnreadable,
     SenderRefused,
     Throttled,
     TransportUnavailable,
@@ -90,6 +91,40 @@ def test_a_message_is_given_up_after_so_many_attempts_or_so_long() -> None:
 def test_a_message_that_could_only_leave_too_late_has_failed() -> None:
     assert decide(BUSY, not_after_at=NOW + timedelta(seconds=10)).state == FAILED
     assert decide(BUSY, not_after_at=NOW + timedelta(seconds=60)).state == WAITING
+
+
+def test_the_last_moment_allowed_is_still_allowed() -> None:
+    assert decide(BUSY, not_after_at=NOW + timedelta(seconds=30)).state == WAITING
+    assert decide(BUSY, age_s=86400 - 30).state == WAITING
+    assert decide(BUSY, age_s=86400 - 29).state == FAILED
+
+
+def test_giving_up_says_why() -> None:
+    assert decide(BUSY, 5).gave_up == "gave up after 5 attempts"
+    assert decide(BUSY, 2, age_s=86400).gave_up == "gave up after 2 attempts"
+    late = decide(BUSY, not_after_at=NOW + timedelta(seconds=10)).gave_up
+    assert late == "it would have left after the moment it may not leave after"
+    assert decide(BUSY).gave_up == ""
+
+
+def test_a_message_that_cannot_be_read_says_nothing_of_its_connection() -> None:
+    assert not retry.is_connections_fault(SecretUnreadable("another key"))
+    assert retry.is_connections_fault(ConfigurationError("no host"))
+
+
+def test_a_short_wait_that_a_server_asks_for_is_taken_as_it_is_said() -> None:
+    assert retry.retry_after_s(Throttled("slowly", retry_after_s=0.5)) == 0.5
+    assert retry.retry_after_s(Throttled("slowly", retry_after_s=-3)) == 0
+    assert retry.retry_after_s(Throttled("slowly")) == 0
+    assert retry.retry_after_s(InvalidMessage("it has no such thing")) == 0
+
+
+def test_a_pause_without_a_word_of_how_long_is_the_first_wait_and_a_hint_lengthens_any() -> None:
+    assert retry.pause_s(Throttled("slowly"), 1, POLICY, spread=1.0) == 30
+    assert retry.pause_s(Throttled("slowly"), 4, POLICY, spread=0.0) == 15
+    gone = TransportUnavailable("nobody there", retry_after_s=500)
+    assert retry.pause_s(gone, 3, POLICY, spread=1.0) == 500
+    assert retry.pause_s(AuthenticationFailed("wrong"), 6, POLICY, spread=1.0) == 960
 
 
 def test_a_connection_pauses_after_faults_in_a_row_and_at_once_when_only_a_person_can_help() -> None:

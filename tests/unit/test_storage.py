@@ -92,6 +92,21 @@ def test_a_derived_key_depends_on_nothing_but_the_secret_key() -> None:
     assert derived_key("abc") == derived_key(b"abc") != derived_key("abd")
 
 
+def test_what_earlier_versions_stored_can_be_read_and_recognised() -> None:
+    """A change of how keys and fingerprints are derived would lock every database in use."""
+    assert derived_key("abc") == "yL9VY9fdIlMqffQcWiycjG9jOa1VXgd2XOrx0SaM-0k="
+    vault = Vault([derived_key("abc")])
+    assert vault.newest_key_id == "192d41f8"
+    assert vault.fingerprints("x") == ["bd7c89b3614583ee3b8938a227399ea0a23a7f219ec4089906b4a77e8b0d1ed1"]
+
+
+@pytest.mark.parametrize("stored", [b"", b":", b"\xff\xfe:x", b"no colon", b"192d41f8", b"192d41f8:\xff:x"])
+def test_bytes_that_no_vault_has_sealed_are_refused_by_name(stored: bytes) -> None:
+    with pytest.raises(SecretUnreadable) as caught:
+        Vault([derived_key("abc")]).open_bytes(stored)
+    assert caught.value.code == "secret_unreadable"
+
+
 # -- authentication objects ------------------------------------------------------------------------------------------
 
 
