@@ -14,6 +14,7 @@ from . import audit
 from .address import check_addresses
 from .database import Database
 from .errors import OutmailError
+from .headers import wire
 from .models import utc_now
 from .outbox import housekeeping
 from .outbox.housekeeping import Erased, Pruned, Rules
@@ -98,6 +99,7 @@ class Keeping:
             ConfigurationError, TransportUnavailable: as `Database.session`.
         """
         check_addresses([("address", address)])
+        address = wire(address, "address")  # as it stands in the log: domains in their ASCII form
         self._queueing.move()
         waiting = housekeeping.erase_spool(self._queueing.spool, address)
         total = Erased(0, waiting)

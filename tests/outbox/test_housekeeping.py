@@ -214,6 +214,12 @@ def test_characters_that_searches_treat_in_a_special_way_are_only_themselves(
     assert [row.recipients for row in rows(app)] == [["(erased)"], ["ann@customers.example"]]
 
 
+def test_a_domain_outside_ascii_is_found_as_it_is_written(shop: tuple[Flask, Mail]) -> None:
+    app, _ = shop
+    fill(app, {"recipients": ["ann@xn--bcher-kva.example"]})
+    assert engine_of(app).keeping.erase("ann@bücher.example", by="").rows == 1
+
+
 def test_an_outcome_that_waits_in_the_spool_is_anonymised_and_a_message_there_is_counted(
     outbox_app: OutboxApp, tmp_path: Path
 ) -> None:
