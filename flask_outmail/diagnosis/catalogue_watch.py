@@ -40,17 +40,6 @@ WATCH: tuple[Entry, ...] = (
         who="developer",
     ),
     entry(
-        "worker_behind",
-        title="A worker uses other settings than the pages show",
-        meaning="Workers notice a change within seconds; this one still hands mail over with another revision.",
-        steps=(
-            "Look at the workers on the overview: which host and process it is.",
-            "Restart it. If it comes back with the same revision, its configuration differs from that of the web"
-            " process: compare the database and the `OUTMAIL_` keys of both.",
-        ),
-        who="developer",
-    ),
-    entry(
         "backlog_held",
         title="Mail is held, because the setup is not verified",
         meaning="Messages are kept and leave once the active setup of their connection has passed a test.",
