@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import event
-from sqlalchemy.exc import OperationalError
 
 from flask_outmail import Mail
 from flask_outmail.envelope import Envelope, Receipt
 from flask_outmail.models import Delivery
-from flask_outmail.outbox.spool import Entry
 from flask_outmail.simulator import Simulator
 from flask_outmail.working import make_worker
 
 from ..conftest import engine_of, make_message
-from .conftest import OutboxApp, attempts, rows, states, work
+from .conftest import OutboxApp, rows, states, work
 
 
 @pytest.fixture
@@ -124,39 +119,3 @@ def test_content_of_a_later_version_fails_alone_and_stays_for_that_version(
     assert [(row.state, row.code) for row in rows(app)] == [("failed", "content_unreadable"), ("accepted", "")]
     with engine.database.session() as session:
         assert session.query(Delivery.content_sealed).order_by(Delivery.id).first()[0]  # type: ignore[index]
-
-
-@pytest.mark.parametrize("poison", ["refused by the database", "of a later version"])
-def test_a_file_of_the_spool_that_cannot_be_moved_keeps_no_other_there(
-    shop: tuple[Flask, Mail], simulator: Simulator, poison: str
-) -> None:
-    app, mail = shop
-    engine = engine_of(app)
-    database = app.extensions["sqlalchemy"].engine
-    spool = engine.queueing.spool
-
-    def refuse(*of_statement: Any) -> None:
-        if "outmail_deliveries" in of_statement[2] and "poison" in str(of_statement[3]):
-            raise OperationalError("insert", {}, Exception("max_allowed_packet"))
-
-    def down(connection: Any) -> None:
-        raise OperationalError("commit", {}, Exception("server has gone away"))
-
-    event.listen(database, "commit", down)
-    mail.send(make_message(subject="poison"))
-    mail.send(make_message(subject="fine"))
-    event.remove(database, "commit", down)
-    assert len(spool.names()) == 2
-    if poison == "of a later version":
-        [bad] = [one for one in spool.entries() if one.facts["subject"] == "poison"]
-        spool.put(Entry(bad.name, bad.kind, bad.facts | {"not_known_yet": 1}, bad.sealed))
-        # Before the other, as it was.
-        os.utime(Path(spool.folder, f"{bad.name}.waiting"), (1, 1))
-    else:
-        event.listen(database, "before_cursor_execute", refuse)
-    assert work(app) == 1
-    if poison == "refused by the database":
-        event.remove(database, "before_cursor_execute", refuse)
-    assert [one.subject for one in simulator.delivered] == ["fine"]
-    assert len(spool.names()) == 1, "the other is still there, and nothing is lost"
-    assert [state for state, _ in attempts(app)] == ["accepted"]
