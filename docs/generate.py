@@ -115,8 +115,22 @@ def signal_page() -> str:
     )
 
 
+SHELL_COMPLETION = (
+    'The shell completes names and options after `eval "$(_FLASK_COMPLETE=bash_source flask)"` (or `zsh_source`,'
+    " `fish_source`), for our commands as for Flask's own."
+)
+
+
 def command_page() -> str:
-    lines = ["# Commands", "", NOTE, "Exit codes: 0 good, 1 the thing asked about is bad, 2 wrong usage.", ""]
+    lines = [
+        "# Commands",
+        "",
+        NOTE,
+        "Exit codes: 0 good, 1 the thing asked about is bad, 2 wrong usage.",
+        "",
+        SHELL_COMPLETION,
+        "",
+    ]
     for name, command in _commands("flask outmail", outmail_commands):
         arguments = [f" {param.name}".upper() for param in command.params if isinstance(param, click.Argument)]
         options = [param for param in command.params if isinstance(param, click.Option)]

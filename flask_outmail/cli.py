@@ -17,6 +17,7 @@ from .diagnosis.remedies import WHO_LABELS, Remedy, remedy_for
 from .diagnosis.report import not_proven, proven
 from .diagnosis.steps import Step
 from .engine import Engine
+from .envelope import Receipt
 from .errors import ConfigurationError, OutmailError
 from .message import Message
 from .models import utc_now
@@ -153,20 +154,43 @@ def domain(name: str, via: str, as_json: bool) -> None:
 @click.option("--subject", default="Message from the command line", show_default=True)
 @click.option("--text", default="", help="The text; read from standard input when left out.")
 @click.option("--from", "sender", default=None, metavar="ADDRESS", help="Default: the setup's own From address.")
-@click.option("--via", default=PRIMARY, show_default=True, help="The connection to use.")
+@click.option("--via", default="", help="The connection to use. Default: what the rules say.")
+@click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON.")
 @with_appcontext
-def send(recipients: tuple[str, ...], subject: str, text: str, sender: str | None, via: str) -> None:
+def send(recipients: tuple[str, ...], subject: str, text: str, sender: str | None, via: str, as_json: bool) -> None:
     """Send one message."""
     body = text or sys.stdin.read()
     try:
         receipt = engine().deliver(Message(subject, list(recipients), body, sender=sender), via=via)
     except OutmailError as exc:
         raise Refusal(exc) from exc
-    click.echo(f"Accepted by {receipt.transport} in {receipt.elapsed_s:.2f} s. Message-ID {receipt.message_id}")
+    if as_json:
+        click.echo(json.dumps(_receipt_facts(receipt), indent=2))
+    elif receipt.queued:
+        click.echo(f"Queued as {receipt.delivery_id}; a worker hands it over. Message-ID {receipt.message_id}")
+    elif receipt.is_suppressed:
+        click.echo(f"Held back: {', '.join(receipt.suppressed)} may not receive mail from here.")
+    else:
+        click.echo(f"Accepted by {receipt.transport} in {receipt.elapsed_s:.2f} s. Message-ID {receipt.message_id}")
     for address, refusal in receipt.refused.items():
         click.secho(f"Refused: {address} ({refusal.code} {refusal.text})", fg="red", err=True)
     if receipt.refused:
         raise click.exceptions.Exit(1)
+
+
+def _receipt_facts(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "accepted": receipt.accepted,
+        "queued": receipt.queued,
+        "suppressed": list(receipt.suppressed),
+        "delivery_id": receipt.delivery_id,
+        "message_id": receipt.message_id,
+        "transport": receipt.transport,
+        "connection": receipt.connection,
+        "request_id": receipt.request_id,
+        "elapsed_s": round(receipt.elapsed_s, 3),
+        "refused": {address: [refusal.code, refusal.text] for address, refusal in receipt.refused.items()},
+    }
 
 
 @outmail_commands.command("status")

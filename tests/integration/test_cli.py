@@ -119,3 +119,23 @@ def test_auth_list_shows_no_secret(make_app: MakeApp, simulator: Simulator) -> N
         result = runner(app).invoke(args=["outmail", "auth", "list", *arguments])
         assert result.exit_code == 0
         assert "Contoso mailer" in result.output and simulator.client_secret not in result.output
+
+
+def test_send_says_what_became_of_the_message(make_app: MakeApp, simulator: Simulator) -> None:
+    app, _ = make_app(graph_setup(simulator), db=True, OUTMAIL_DELIVERY="outbox")
+    to = ["--to", "ann@customers.example", "--text", "x"]
+    queued = app.test_cli_runner().invoke(args=["outmail", "send", *to])
+    assert queued.exit_code == 0 and queued.output.startswith("Queued as ")
+    direct, _ = make_app(graph_setup(simulator))
+    read = json.loads(direct.test_cli_runner().invoke(args=["outmail", "send", *to, "--json"]).output)
+    assert (read["accepted"], read["transport"], read["refused"]) == (True, "microsoft365_graph", {})
+    staging, _ = make_app(graph_setup(simulator), OUTMAIL_ALLOWED_RECIPIENTS=["@contoso.example"])
+    assert "Held back: ann@customers.example" in staging.test_cli_runner().invoke(args=["outmail", "send", *to]).output
+
+
+def test_the_shell_completes_our_commands(make_app: MakeApp, simulator: Simulator) -> None:
+    from click.shell_completion import BashComplete
+
+    app, _ = make_app(graph_setup(simulator))
+    names = [one.value for one in BashComplete(app.cli, {}, "flask", "_F").get_completions(["outmail"], "de")]
+    assert names == ["deliveries"]
