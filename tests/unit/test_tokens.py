@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -477,9 +478,10 @@ def test_a_token_is_never_readable_in_the_database(simulator: Simulator, make_ap
     current = engine_of(app).current()
     assert current is not None
     token = current.transport.settings.tokens.token()  # type: ignore[attr-defined]
-    [(row_id, sealed, expires_at)] = sqlite3.connect(tmp_path / "shop.sqlite").execute(
-        "SELECT id, token_sealed, expires_at FROM outmail_tokens"
-    )
+    with closing(sqlite3.connect(tmp_path / "shop.sqlite")) as connection:
+        [(row_id, sealed, expires_at)] = connection.execute(
+            "SELECT id, token_sealed, expires_at FROM outmail_tokens"
+        ).fetchall()
     raw = (tmp_path / "shop.sqlite").read_bytes()
     assert sealed and expires_at and len(row_id) == 64
     for secret in (token, token.split(".")[1], simulator.client_secret, current.transport.settings.tokens._key):  # type: ignore[attr-defined]
