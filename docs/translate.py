@@ -26,7 +26,7 @@ from flask_outmail import auth_objects, clouds, services
 from flask_outmail.diagnosis.remedies import _UNLISTED, CATALOGUE, WHO_LABELS
 from flask_outmail.diagnosis.report import _PROVEN as PROVEN
 from flask_outmail.outbox.states import STATES
-from flask_outmail.web import alerts, auth_object_form, forms
+from flask_outmail.web import alerts, auth_object_form, forms, overview
 from flask_outmail.web.shapes import SHAPES
 from flask_outmail.web.texts import DOMAIN, FOLDER, SCRIPT_WORDS
 
@@ -34,6 +34,7 @@ PACKAGE = Path(services.__file__).parent
 KEYWORDS = {"t": None, "tn": (1, 2)}
 #: Modules whose sentences a page shows, beside those of the pages themselves.
 SENTENCES = ("services.py", "auth_objects.py")
+_LABEL = re.compile(r"[A-Z][a-z]+( [\w,-]+)*")
 _SENTENCE = re.compile(r"[A-Z“…].* .*[.?]", re.DOTALL)
 # They change with every run and with Babel's version, and nothing reads them.
 _NOISE = re.compile(rb'^"(POT-Creation-Date|PO-Revision-Date|Generated-By|Last-Translator|Language-Team): .*\n', re.M)
@@ -45,7 +46,11 @@ def texts() -> Iterator[Text]:
     """Every text of the pages, with the file it stands in; a pair where there is a form for one and one for many."""
     yield from _marked()
     yield from (("diagnosis", text) for text in _remedies())
-    yield from (("outbox/states.py", text) for text in STATES.values())
+    yield from (
+        ("outbox/states.py", text) for name, words in STATES.items() for text in (name, name.capitalize(), words)
+    )
+    yield from (("web/health.py", text) for text in ("error", "warning"))
+    yield from (("web/charts.py", text) for text in overview.OUTCOMES)
     yield from (("web/shapes.py", text) for text in SHAPES)
     yield from (("static/outmail.js", text) for text in SCRIPT_WORDS)
     yield from (("diagnosis/report.py", text) for text in PROVEN.values())
@@ -59,7 +64,7 @@ def texts() -> Iterator[Text]:
     for form in (forms.SetupForm, forms.AuthObjectForm, forms.SecretForm):
         yield from (("web/forms.py", text) for text in _labels(form))
     for path in [*(PACKAGE / name for name in SENTENCES), *sorted((PACKAGE / "web").glob("*.py"))]:
-        yield from ((path.relative_to(PACKAGE).as_posix(), text) for text in _sentences(path))
+        yield from ((path.relative_to(PACKAGE).as_posix(), text) for text in (*_sentences(path), *_named(path)))
     for path in sorted((PACKAGE / "diagnosis").glob("*.py")):
         yield from ((f"diagnosis/{path.name}", text) for text in _step_titles(path))
 
@@ -97,8 +102,18 @@ def _sentences(path: Path) -> Iterator[str]:
             left_out.update(id(part) for part in node.values)
     for node in ast.walk(tree):
         text = node.value if isinstance(node, ast.Constant) and id(node) not in left_out else None
-        if isinstance(text, str) and _SENTENCE.fullmatch(text):
+        if isinstance(text, str) and "{}" not in text and _SENTENCE.fullmatch(text):
             yield text
+
+
+def _named(path: Path) -> Iterator[str]:
+    """What the tables of a module show for a key: labels, alone or first in a tuple, or beside an address."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Dict):
+            for value in node.values:
+                for part in value.elts if isinstance(value, ast.Tuple) else [value]:
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str) and _LABEL.fullmatch(part.value) and part.value != "Bearer":
+                        yield part.value
 
 
 def _step_titles(path: Path) -> Iterator[str]:

@@ -129,7 +129,10 @@ def said(text: str) -> str:
     for shape, pattern in _patterns():
         match = pattern.fullmatch(text)
         if match:
-            return there.gettext(shape) % {name: there.gettext(value) for name, value in match.groupdict().items()}
+            return there.gettext(shape) % {name: said(value) for name, value in match.groupdict().items()}
+    if text.endswith(".") and (known := there.gettext(text[:-1])) != text[:-1]:
+        # A title that was made a sentence.
+        return f"{known}."
     sentences = _SENTENCE_END.split(text)
     return " ".join(said(one) for one in sentences) if len(sentences) > 1 else text
 
