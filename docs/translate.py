@@ -112,7 +112,12 @@ def _named(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Dict):
             for value in node.values:
                 for part in value.elts if isinstance(value, ast.Tuple) else [value]:
-                    if isinstance(part, ast.Constant) and isinstance(part.value, str) and _LABEL.fullmatch(part.value) and part.value != "Bearer":
+                    if (
+                        isinstance(part, ast.Constant)
+                        and isinstance(part.value, str)
+                        and _LABEL.fullmatch(part.value)
+                        and part.value != "Bearer"
+                    ):
                         yield part.value
 
 
