@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from flask import current_app, g, has_request_context, request
+from flask import current_app, has_request_context, request
 from markupsafe import Markup, escape
 
 from ..extension import engine_of_current_app
@@ -23,6 +23,7 @@ from .shapes import SHAPES
 
 DOMAIN = "outmail"
 FOLDER = Path(__file__).parent / "translations"
+_KEPT = "outmail.language"
 #: What the texts in the code are written in.
 SOURCE = "en"
 #: The words that `static/outmail.js` shows; a test compares them.
@@ -63,9 +64,10 @@ def language() -> str:
     """The language of this request: `OUTMAIL_LOCALE`, Flask-Babel's, or the best that the browser asks for."""
     if not has_request_context():
         return SOURCE
-    if "outmail_language" not in g:
-        g.outmail_language = _chosen()
-    chosen: str = g.outmail_language
+    # Kept with the request: `g` may outlive it, where an application context was there before.
+    if _KEPT not in request.environ:
+        request.environ[_KEPT] = _chosen()
+    chosen: str = request.environ[_KEPT]
     return chosen
 
 

@@ -43,7 +43,7 @@ def tool() -> ModuleType:
 
 
 def forms(text: Any) -> tuple[str, ...]:
-    return (text,) if isinstance(text, str) else tuple(text)
+    return tuple(text) if isinstance(text, (list, tuple)) else (text or "",)
 
 
 def messages(found: Catalog) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
