@@ -14,6 +14,7 @@ import io
 import re
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -166,6 +167,8 @@ def as_po(found: Catalog) -> bytes:
 
 def as_mo(found: Catalog) -> bytes:
     out = io.BytesIO()
+    # The same texts make the same file.
+    found.creation_date = found.revision_date = datetime(2026, 1, 1, tzinfo=timezone.utc)
     write_mo(out, found)
     return out.getvalue()
 
