@@ -149,7 +149,9 @@ def test_what_a_killed_worker_had_only_claimed_leaves_by_another_and_what_it_had
     simulator.clear()
     work(app)
     assert Counter(states(app)) == {"unknown": 1, "accepted": 5}
-    assert len(simulator.delivered) == 5
+    # The unknown one may have arrived or not; nothing arrived twice.
+    copies = Counter(one.subject for one in simulator.delivered)
+    assert len(copies) in (5, 6) and set(copies.values()) == {1}
 
 
 def test_workers_killed_at_random_moments_send_nothing_twice_and_lose_nothing(
@@ -170,7 +172,8 @@ def test_workers_killed_at_random_moments_send_nothing_twice_and_lose_nothing(
     for process in running:
         process.send_signal(signal.SIGTERM)
     for process in running:
-        assert process.wait(30) == 0
+        # The one started last may be told to end before it listens to signals, and so before it does anything.
+        assert process.wait(30) in (0, -signal.SIGTERM)
     copies = Counter(one.subject for one in simulator.delivered)
     with engine_of(app).database.session() as session:
         told = {row.subject: row.state for row in session.query(Delivery)}
@@ -202,8 +205,12 @@ def test_the_development_server_runs_a_worker_and_ends_with_it(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     command = [sys.executable, "-m", "flask", "--app", str(tmp_path / "application.py"), "run", "--debug"]
+    # A job in the background of a shell inherits that SIGINT is ignored; here it is the way to end.
     process = subprocess.Popen(
-        [*command, "--no-reload", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, "--no-reload", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
 

@@ -299,6 +299,9 @@ class Postfix(Server):
         return self.received()
 
     def empty(self) -> None:
+        """Forgets what has arrived, and lets arrive what is still on its way first."""
+        queues = [self.folder / "queue" / name for name in ("maildrop", "incoming", "active")]
+        self._wait(lambda: not any(one.is_file() for queue in queues for one in queue.rglob("*")), 10)
         shutil.rmtree(self.mailbox, ignore_errors=True)
 
     def _wait(self, condition: Callable[[], bool], seconds: float) -> None:
