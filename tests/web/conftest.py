@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from flask import Flask
+from flask import Flask, Response, request
 from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
@@ -107,15 +107,48 @@ def titles(page: TestResponse) -> list[str]:
     return [" ".join(re.sub(r"<[^>]+>", " ", one).split()) for one in found]
 
 
+def search_answers(app: Flask, secrets: list[str], leaked: list[str]) -> None:
+    """Looks for the secrets in everything that the application answers from now on, streamed answers too."""
+
+    def look(data: bytes | str, where: str) -> None:
+        text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+        leaked.extend(f"{where} shows {secret[:4]}…" for secret in secrets if secret in text)
+
+    def watched(parts: Any, where: str) -> Iterator[Any]:
+        try:
+            for part in parts:
+                look(part, where)
+                yield part
+        finally:
+            getattr(parts, "close", lambda: None)()
+
+    @app.after_request
+    def search(response: Response) -> Response:
+        where = f"{request.method} {request.path}"
+        look(str(response.headers), where)
+        if response.direct_passthrough:
+            return response  # a file of the package
+        if response.is_streamed:
+            response.response = watched(response.response, where)
+        else:
+            look(response.get_data(), where)
+        return response
+
+
 @pytest.fixture
-def make_site(make_app: MakeApp, simulator: Simulator) -> Callable[..., Site]:
+def make_site(make_app: MakeApp, simulator: Simulator) -> Iterator[Callable[..., Site]]:
+    leaked: list[str] = []
+
     def make(**config: Any) -> Site:
         app, mail = make_app(db=True, **config)
+        keys = config.get("OUTMAIL_ENCRYPTION_KEYS") or []
+        search_answers(app, [simulator.client_secret, simulator.smtp_password, *keys], leaked)
         mail.access_control(lambda: True)
         mail.actor(lambda: "anna")
         return Site(app, mail, app.test_client(), simulator)
 
-    return make
+    yield make
+    assert leaked == [], "a page showed a secret"
 
 
 @pytest.fixture
