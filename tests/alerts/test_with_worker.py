@@ -76,7 +76,7 @@ def worker(simulator: Simulator, app_database_url: str, tmp_path: Path) -> Calla
     return run
 
 
-def until(condition: Callable[[], object], seconds: float = 90.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 240.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come about in time"
