@@ -97,7 +97,10 @@ def add(session: Session, state: str, count: int, first: int) -> None:
 
 
 def measure(session: Session) -> float:
-    """Milliseconds for one claim, without its commit, which costs what the disk costs."""
+    """Milliseconds for one claim, without its commit, which costs what the disk costs.
+
+    The fastest tenth: whatever else the machine does only adds to a claim.
+    """
     times = []
     for _ in range(SAMPLES):
         session.connection()
@@ -106,7 +109,7 @@ def measure(session: Session) -> float:
         times.append((time.perf_counter() - started) * 1000)
         assert len(claimed) == CLAIMED_TOGETHER  # noqa: S101 -- otherwise nothing was measured
         session.rollback()
-    return statistics.median(times)
+    return statistics.quantiles(times, n=10)[0]
 
 
 def plan(session: Session) -> str:
@@ -124,7 +127,7 @@ def run(name: str, url: str) -> tuple[list[float], str]:
     app.config.update(OUTMAIL_ENCRYPTION_KEYS=[generate_key()], SQLALCHEMY_DATABASE_URI=url, MAIL_SERVER="localhost")
     db = SQLAlchemy(app)
     Mail(app, db)
-    medians = []
+    costs = []
     with app.app_context():
         db.create_all()
         with app.extensions["outmail"].database.session() as session:
@@ -137,16 +140,16 @@ def run(name: str, url: str) -> tuple[list[float], str]:
                 session.execute(text(analyze))
                 session.commit()
                 measure(session)
-                medians.append(measure(session))
-                print(f"{name}: {count:>7,} done, {QUEUED:,} queued: {medians[-1]:.2f} ms for {CLAIMED_TOGETHER}")
+                costs.append(measure(session))
+                print(f"{name}: {count:>7,} done, {QUEUED:,} queued: {costs[-1]:.2f} ms for {CLAIMED_TOGETHER}")
             found = plan(session)
         db.engine.dispose()
-    return medians, found
+    return costs, found
 
 
 def curve(results: dict[str, tuple[list[float], str]]) -> str:
     width, height, left, bottom = 760, 300, 60, 40
-    top_ms = max(max(medians) for medians, _ in results.values()) * 1.25
+    top_ms = max(max(costs) for costs, _ in results.values()) * 1.25
     across, up = (width - left - 130) / DONE[-1], (height - bottom - 20) / top_ms
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"'
@@ -161,8 +164,8 @@ def curve(results: dict[str, tuple[list[float], str]]) -> str:
     for count in DONE:
         out.append(f'<text x="{left + count * across:.1f}" y="{height - 18}" text-anchor="middle">{count:,}</text>')
     out.append(f'<text x="{left}" y="14">ms for a claim of {CLAIMED_TOGETHER}</text>')
-    for name, (medians, _) in results.items():
-        points = [(left + n * across, height - bottom - ms * up) for n, ms in zip(DONE, medians, strict=True)]
+    for name, (costs, _) in results.items():
+        points = [(left + n * across, height - bottom - ms * up) for n, ms in zip(DONE, costs, strict=True)]
         line = " L".join(f"{x:.1f} {y:.1f}" for x, y in points)
         x, y = points[-1]
         out.append(f'<path class="{COLOURS[name]}" d="M{line}"/>')
@@ -172,7 +175,7 @@ def curve(results: dict[str, tuple[list[float], str]]) -> str:
 
 def page(results: dict[str, tuple[list[float], str]]) -> str:
     head = " | ".join(f"{count:,} done" for count in DONE)
-    rows = [f"| {name} | {' | '.join(f'{ms:.2f} ms' for ms in medians)} |" for name, (medians, _) in results.items()]
+    rows = [f"| {name} | {' | '.join(f'{ms:.2f} ms' for ms in costs)} |" for name, (costs, _) in results.items()]
     machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     lines = [
         "# What a claim costs",
@@ -181,7 +184,8 @@ def page(results: dict[str, tuple[list[float], str]]) -> str:
         "",
         f"A worker claims {CLAIMED_TOGETHER} messages of a connection while {QUEUED:,} are queued. What was accepted"
         " before stays in the table for as long as the delivery log keeps it, and must not make a claim slower. The"
-        f" median of {SAMPLES} claims, without the commit (which costs what the disk costs):",
+        f" fastest tenth of {SAMPLES} claims (what else the machine does only adds), without the commit (which costs what the"
+        " disk costs):",
         "",
         f"| database | {head} |",
         f"| --- | {' | '.join('---' for _ in DONE)} |",
