@@ -184,8 +184,8 @@ def page(results: dict[str, tuple[list[float], str]]) -> str:
         "",
         f"A worker claims {CLAIMED_TOGETHER} messages of a connection while {QUEUED:,} are queued. What was accepted"
         " before stays in the table for as long as the delivery log keeps it, and must not make a claim slower. The"
-        f" fastest tenth of {SAMPLES} claims (what else the machine does only adds), without the commit (which costs what"
-        " the disk costs):",
+        f" fastest tenth of {SAMPLES} claims (what else the machine does only adds), without the commit (which costs"
+        " what the disk costs):",
         "",
         f"| database | {head} |",
         f"| --- | {' | '.join('---' for _ in DONE)} |",
