@@ -118,3 +118,8 @@ def engine_of(app: Flask) -> Engine:
 def make_message(**changes: Any) -> Message:
     fields: dict[str, Any] = {"subject": "Order 17", "recipients": ["ann@customers.example"], "body": "Thank you.\n"}
     return Message(**{**fields, **changes})
+
+
+def asked(simulator: Simulator) -> list[Any]:
+    """What the simulator was asked, but for the goodbyes of connections that an earlier test had kept."""
+    return [answer for answer in simulator.answers if answer.method != "QUIT"]

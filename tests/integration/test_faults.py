@@ -23,7 +23,7 @@ from flask_outmail import (
 from flask_outmail.diagnosis.steps import Step
 from flask_outmail.simulator import Simulator
 
-from ..conftest import MakeApp, graph_setup, make_message, smtp_setup, world
+from ..conftest import MakeApp, asked, graph_setup, make_message, smtp_setup, world
 
 UNKNOWN_ID = "00000000-1111-4222-8333-444444444444"
 
@@ -81,7 +81,7 @@ def test_the_secrets_id_in_place_of_its_value_is_caught_before_any_network(
 ) -> None:
     with pytest.raises(ConfigurationError, match="secret's ID"):
         make_app(graph_setup(simulator, client_secret=simulator.secret_id))
-    assert simulator.answers == []
+    assert asked(simulator) == []
 
 
 def test_the_tenant_in_place_of_the_client_is_caught_before_any_network(

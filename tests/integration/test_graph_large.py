@@ -39,6 +39,7 @@ from flask_outmail.transports.graph_attach import (
 from flask_outmail.transports.graph_calls import GraphSettings
 from flask_outmail.transports.graph_large import leave_out
 
+from ..conftest import asked
 from .conftest import MakeTransport
 
 MIB = 1024 * 1024
@@ -222,7 +223,7 @@ def test_what_cannot_go_is_refused_before_anything_leaves(
         transport.deliver(message(*files, html=html))
     assert (caught.value.code, caught.value.transport) == (code, "microsoft365_graph")
     assert not caught.value.retryable
-    assert simulator.answers == []
+    assert asked(simulator) == []
 
 
 def test_more_than_exchange_sends_at_all_is_refused_without_reading_it(
@@ -236,7 +237,7 @@ def test_more_than_exchange_sends_at_all_is_refused_without_reading_it(
     with pytest.raises(MessageRejected) as caught:
         transport.deliver(Envelope.for_message(made))
     assert caught.value.code == "message_too_large"
-    assert simulator.answers == []
+    assert asked(simulator) == []
 
 
 def test_a_cloud_without_sessions_still_takes_several_smaller_files(

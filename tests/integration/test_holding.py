@@ -14,7 +14,7 @@ from flask_outmail.proving import trial
 from flask_outmail.settings import SetupValues
 from flask_outmail.simulator import Simulator
 
-from ..conftest import MakeApp, engine_of, make_message
+from ..conftest import MakeApp, asked, engine_of, make_message
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_an_unverified_setup_holds_and_says_so(make_app: MakeApp, simulator: Sim
     assert caught.value.held
     assert held == [PRIMARY]
     assert states(app) == {"held": 1}
-    assert simulator.delivered == [] and simulator.answers == []
+    assert simulator.delivered == [] and asked(simulator) == []
 
 
 def test_what_is_held_is_encrypted_in_the_database(make_app: MakeApp, simulator: Simulator) -> None:
