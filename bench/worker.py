@@ -65,7 +65,7 @@ def _answer(peer: ModuleType, job: Job, profile: bool) -> dict[str, Any]:
         return {"seconds": seconds, "grown_bytes": grown}
     except NotOffered as exc:
         return {"reason": str(exc)}
-    except Exception:
+    except Exception:  # a peer may raise anything; its row of the table tells it, and the others are still measured
         return {"error": traceback.format_exc(limit=-6)}
 
 

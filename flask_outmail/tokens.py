@@ -250,6 +250,7 @@ class EntraTokens:
         try:
             held = self._obtain(older=self._held)
         except Exception as exc:
+            # Nobody waits for this thread: whoever needs a token once the old one has ended gets the error itself.
             logger.warning(
                 "a token could not be renewed early; the old one serves until it ends",
                 extra={"code": getattr(exc, "code", ""), "error": type(exc).__name__},
@@ -272,6 +273,7 @@ class EntraTokens:
         try:
             found = self._shared(store, refused, older)
         except Exception as exc:
+            # A store (database, Redis, one of the application's own) only saves requests; mail does not depend on it.
             _log_store("look", exc)
             return self._hold(self._ask(refused), bool(refused))
         if found is not None:

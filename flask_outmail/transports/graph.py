@@ -73,6 +73,7 @@ class GraphTransport:
                 except StopIteration:
                     break
                 except Exception as exc:
+                    # The caller's own iterator failed: told to the caller, once what is under way has its outcome.
                     broken = exc
                 if len(under_way) >= WINDOW:
                     yield under_way.popleft().result()

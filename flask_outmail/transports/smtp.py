@@ -228,6 +228,7 @@ class _Source:
         except StopIteration:
             self.ended = True
         except Exception as exc:
+            # The caller's own iterator failed: told to the caller, once what was taken before has its outcome.
             self.ended = True
             self.error = exc
         return None

@@ -81,7 +81,7 @@ class _Crew:
             self._closing = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join()
+            thread.join()  # ends: every wait for the server has the timeout of its phase
 
     def _start(self, *, waits: bool = False) -> None:
         waits = waits or not self._started

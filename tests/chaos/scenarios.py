@@ -85,6 +85,7 @@ def expired_secret(field: Field, messages: int, kills: int) -> Report:
     field.server.post("faults", preset="token-7000222", times=None)
     field.server.post("expire-tokens")
     field.kill_workers(kills)
+    # Nothing shows when the new workers have met the refusal; the rules checked at the end hold wherever this falls.
     time.sleep(2)
     field.server.clear_faults()
     with field.engine.database.session() as session:

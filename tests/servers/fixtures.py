@@ -32,7 +32,7 @@ def running(make: Callable[[], S]) -> Iterator[S]:
     except ServerMissing as exc:
         if STRICT:
             pytest.fail(str(exc))
-        pytest.skip(str(exc))
+        pytest.skip(str(exc))  # a machine with only python3, pip and make has no such server
     try:
         server.prepare()
         server.start()

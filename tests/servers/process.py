@@ -105,7 +105,7 @@ class Server:
             raise RuntimeError(f"{self.name} ended at once:\n{told}")
         try:
             return self.answers()
-        except Exception:
+        except Exception:  # each client library has errors of its own; `_wait_until` ends the asking
             return False
 
     @property
