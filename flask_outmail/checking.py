@@ -103,13 +103,16 @@ def _check(engine: Engine, current: Current, now: datetime, every: timedelta) ->
         )
         checks.put_off(session, name, now + (min(AGAIN, every) if passes_by_itself else every))
         session.commit()
+    failed_before = before if before is not None and not before.passed else None
     if error is not None:
         logger.warning("a scheduled check did not pass", extra={"connection": name, "code": error.code})
+        if passes_by_itself and failed_before is None:
+            return checked  # a server that is busy, perhaps with our own messages: the next check, soon, tells more
         engine.alerting.tell(error, current, will_retry=passes_by_itself, messages=0, now=now)
         engine.look_soon()
-    elif before is not None and not before.passed:
+    elif failed_before is not None:
         # Only what a check found itself: what it leaves out, it cannot disprove.
-        engine.alerting.mended(name, _code(before.steps), now=now)
+        engine.alerting.mended(name, _code(failed_before.steps), now=now)
         engine.look_soon()
     return checked
 
