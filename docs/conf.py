@@ -10,11 +10,14 @@ from generate import write_all
 
 project = "Flask-Outmail"
 author = "The Flask-Outmail authors"
+copyright = author
 extensions = ["myst_parser"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
-html_theme = "alabaster"
-html_theme_options = {"description": "Outbound mail for Flask: set up, proven, watched"}
+html_theme = "furo"
+html_title = "Flask-Outmail"
+html_show_sourcelink = False
+html_copy_source = False
 myst_heading_anchors = 3
 
 

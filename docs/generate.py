@@ -18,7 +18,18 @@ import click
 import flask_outmail
 from flask_outmail import errors, models
 from flask_outmail.cli import outmail_commands
-from flask_outmail.diagnosis.remedies import CATALOGUE, WHO_LABELS
+from flask_outmail.diagnosis.catalogue import WHO_LABELS
+from flask_outmail.diagnosis.catalogue_credential import CREDENTIAL
+from flask_outmail.diagnosis.catalogue_domain import DOMAIN
+from flask_outmail.diagnosis.catalogue_entra import ENTRA
+from flask_outmail.diagnosis.catalogue_graph import GRAPH
+from flask_outmail.diagnosis.catalogue_local import LOCAL
+from flask_outmail.diagnosis.catalogue_message import MESSAGE
+from flask_outmail.diagnosis.catalogue_network import NETWORK
+from flask_outmail.diagnosis.catalogue_outbox import OUTBOX
+from flask_outmail.diagnosis.catalogue_smtp_account import SMTP_ACCOUNT
+from flask_outmail.diagnosis.catalogue_smtp_message import SMTP_MESSAGE
+from flask_outmail.diagnosis.catalogue_watch import WATCH
 from flask_outmail.errors import DeliveryError, OutmailError
 from flask_outmail.settings import KEYS
 
@@ -85,15 +96,77 @@ def error_page() -> str:
     return "\n".join(lines)
 
 
+#: The catalogue by who speaks, in the order in which it is asked.
+REMEDY_GROUPS = [
+    ("This application", LOCAL),
+    ("The credential", CREDENTIAL),
+    ("The message", MESSAGE),
+    ("The outbox", OUTBOX),
+    ("The network", NETWORK),
+    ("Microsoft Entra, where tokens come from", ENTRA),
+    ("Microsoft Graph", GRAPH),
+    ("SMTP servers: the log-in and the sender", SMTP_ACCOUNT),
+    ("SMTP servers: the message", SMTP_MESSAGE),
+    ("The domain", DOMAIN),
+    ("What is noticed without a message", WATCH),
+]
+#: The guide that goes further than the steps, by the first signal of a remedy.
+GUIDES = {
+    "credentials": ("Choose the application's credential", ["token_*", "managed_identity_*", "AADSTS700213"]),
+    "rotate-a-secret": (
+        "Rotate a secret or certificate",
+        ["certificate_expired", "credential_expired", "credential_expiring", "credential_fallback", "AADSTS7000215",
+         "AADSTS7000222", "AADSTS700027"],
+    ),
+    "rotate-the-encryption-key": ("Change the encryption key", ["secret_unreadable", "encryption_key_missing"]),
+    "limit-the-app-to-one-mailbox": (
+        "Limit the application to one mailbox",
+        ["token_without_role", "token_role_delegated", "foreign_mailbox_open", "ErrorAccessDenied",
+         "Authorization_RequestDenied"],
+    ),
+    "move-from-basic-auth": ("Move from Basic auth", ["535 5.7.139", "550 5.7.30", "535 5.7.3"]),
+    "connect-smtp": ("Connect an SMTP server", ["starttls_missing", "tls_*", "port_*", "535*", "530*", "dkim_*"]),
+    "send-large-attachments": (
+        "Send large attachments",
+        ["large_messages_*", "body_too_large", "RequestEntityTooLarge", "ErrorMessageSizeExceeded", "upload_failed"],
+    ),
+    "run-the-worker": (
+        "Queue mail and run the worker",
+        ["worker_*", "answer_lost", "draft_*", "may_arrive_twice", "connections_pause", "spool_unwritable"],
+    ),
+    "recover-from-each-alert": ("Recover from each alert", ["queue_old", "worker_missing", "backlog_held"]),
+    "choose-a-database": ("Choose a database, and upgrade it", ["tables_*", "database_*"]),
+    "mail-from-templates": ("Write mails as templates", ["template_*", "base_url_missing"]),
+    "stay-safe-outside-production": ("Stay safe outside production", ["recipients_held_back"]),
+    "use-several-connections": ("Use several connections", ["connection_unknown"]),
+    "watch-it": ("Know when mail stops", ["no_alert_path", "webhook_*", "callback_failed"]),
+    "prove-a-setup": ("Prove a setup", ["setup_not_verified", "foreign_mailbox_*", "tests_too_many"]),
+}  # fmt: skip
+
+
 def remedy_page() -> str:
-    lines = ["# Remedies", "", NOTE, "What each failure means, what to do about it, and who can do it.", ""]
-    for entry in CATALOGUE:
-        remedy = entry.remedy
-        signals = ", ".join(f"`{signal}`" for signal in entry.signals)
-        lines += [f"## {remedy.title}", "", f"Signals: {signals}" if signals else "", "", remedy.meaning, ""]
-        lines += [f"{number}. {step}" for number, step in enumerate(remedy.steps, 1)]
-        lines += ["", f"*{WHO_LABELS[remedy.who]}.*", ""]
+    lines = ["# Remedies", "", NOTE, "What each failure means, what to do about it, and who can do it; by who speaks."]
+    lines += ["Pages, commands, alerts and errors show the same words. Search this page for a code.", ""]
+    for group, entries in REMEDY_GROUPS:
+        lines += [f"## {group}", ""]
+        for entry in entries:
+            remedy = entry.remedy
+            signals = ", ".join(f"`{signal}`" for signal in entry.signals)
+            lines += [f"### {remedy.title}", "", f"Signals: {signals}" if signals else "", "", remedy.meaning, ""]
+            lines += [f"{number}. {step}" for number, step in enumerate(remedy.steps, 1)]
+            lines += ["", f"*{WHO_LABELS[remedy.who]}.*{_guide(entry.signals[0])}", ""]
     return "\n".join(lines)
+
+
+def _guide(signal: str) -> str:
+    for name, (title, patterns) in GUIDES.items():
+        # An exact name before a pattern of another guide.
+        if signal in patterns:
+            return f" See [{title}](../how-to/{name}.md)."
+    for name, (title, patterns) in GUIDES.items():
+        if any(one.endswith("*") and signal.startswith(one[:-1]) for one in patterns):
+            return f" See [{title}](../how-to/{name}.md)."
+    return ""
 
 
 def signal_page() -> str:
@@ -115,20 +188,13 @@ def signal_page() -> str:
     )
 
 
-SHELL_COMPLETION = (
-    'The shell completes names and options after `eval "$(_FLASK_COMPLETE=bash_source flask)"` (or `zsh_source`,'
-    " `fish_source`), for our commands as for Flask's own."
-)
-
-
 def command_page() -> str:
     lines = [
         "# Commands",
         "",
         NOTE,
-        "Exit codes: 0 good, 1 the thing asked about is bad, 2 wrong usage.",
-        "",
-        SHELL_COMPLETION,
+        "Exit codes: 0 good, 1 the thing asked about is bad, 2 wrong usage. Scripts, `--json` and completion by the"
+        " shell have [a guide](../how-to/use-the-commands.md).",
         "",
     ]
     for name, command in _commands("flask outmail", outmail_commands):
