@@ -109,11 +109,11 @@ def _check(engine: Engine, current: Current, now: datetime, every: timedelta) ->
         if passes_by_itself and failed_before is None:
             return checked  # a server that is busy, perhaps with our own messages: the next check, soon, tells more
         engine.alerting.tell(error, current, will_retry=passes_by_itself, messages=0, now=now)
-        engine.look_soon()
+        engine.connections.look_soon()
     elif failed_before is not None:
         # Only what a check found itself: what it leaves out, it cannot disprove.
         engine.alerting.mended(name, _code(failed_before.steps), now=now)
-        engine.look_soon()
+        engine.connections.look_soon()
     return checked
 
 

@@ -122,7 +122,7 @@ def test(to: str, via: str, foreign_mailbox: str, transcript: bool, as_json: boo
         raise click.exceptions.Exit(1)
     if engine().database:
         # What waited for this proof has no reason to wait any longer.
-        released, not_accepted = engine().release(via)
+        released, not_accepted = engine().releasing.release(via)
         if released or not_accepted:
             click.echo(f"Held messages handed over: {released} accepted, {not_accepted} not accepted.", err=as_json)
 

@@ -299,7 +299,7 @@ class Mail(Sending):
             run.transcript = transcript
         yield from run.steps()
         if run.passed and engine.database:
-            engine.release(via)
+            engine.releasing.release(via)
 
     def _add_pages(self, app: Flask, settings: Settings) -> None:
         from .cli import outmail_commands

@@ -97,7 +97,7 @@ class Trial:
         self._record()
         if self.passed:
             # The transports in use may hold a token from before the repair; new ones begin with that of the test.
-            self.engine.look_again()
+            self.engine.connections.look_again()
 
     def _observe(self, who: str, line: str) -> None:
         self.transcript.append((who, line))

@@ -75,7 +75,7 @@ def prepared(job: Job) -> Iterator[Callable[[], object]]:
                     mail.send(Message("first", [order().address], "first", sender=SENDER))
                 yield ways[job.kind]
     finally:
-        app.extensions["outmail"].look_again()
+        app.extensions["outmail"].connections.look_again()
 
 
 def _config(job: Job) -> dict[str, Any]:

@@ -265,7 +265,7 @@ def _change(
             return page.render(422)
         page.conflict = f"{conflict_by} saved a change {ago(page.row.updated_at)}."
         return page.render(409)
-    found.look_again()
+    found.connections.look_again()
     tell(f"“{entered.draft.name}” is saved.")
     for connection in proven:
         released = release(found, connection)
@@ -323,7 +323,7 @@ def delete_auth_object(object_id: int) -> ResponseReturnValue:
             except InUse:
                 status = 409
             else:
-                found.look_again()
+                found.connections.look_again()
                 tell(f"“{name}” is deleted.")
                 return redirect(url_for(".auth_objects"))
     with found.database.session() as database:

@@ -169,7 +169,7 @@ def _wanted(database: Session, setup_id: int) -> tuple[Setup, Known]:
 
 def _in_use(connection: str, told: str, proven: bool) -> ResponseReturnValue:
     found = engine()
-    found.look_again()
+    found.connections.look_again()
     if proven:
         tell(f"{told} Mail is sent with these settings.")
         released = release(found, connection)

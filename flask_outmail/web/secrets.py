@@ -144,7 +144,7 @@ def _switch(
             if setup.connection in proven:
                 setups.mark_verified(setup, setups.values_of(setup, found.vault), found.vault, by=actor())
         database.commit()
-    found.look_again()
+    found.connections.look_again()
     tell(told)
     for connection in proven:
         released = release(found, connection)
@@ -197,7 +197,7 @@ def forget_secret(object_id: int) -> ResponseReturnValue:
         except Conflict as exc:
             tell(f"{exc.by or 'Somebody'} saved a change in the meantime; nothing was deleted.", "warning")
         else:
-            engine().look_again()
+            engine().connections.look_again()
             tell("The one before is deleted here. Remove it in Entra too.")
     return redirect(url_for(".auth_object", object_id=object_id))
 

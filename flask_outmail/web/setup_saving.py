@@ -65,7 +65,7 @@ def save(
     if into_use:
         setups.activate(row, by=by)
     session.commit()
-    engine.look_again()
+    engine.connections.look_again()
     return Saved(row.revision, into_use, proven)
 
 
@@ -83,7 +83,7 @@ def import_configured(engine: Engine, session: Session, known: Known, *, by: str
     setups.mark_verified(row, values, engine.vault, by=by)
     setups.activate(row, by=by)
     session.commit()
-    engine.look_again()
+    engine.connections.look_again()
 
 
 def is_proven(engine: Engine, session: Session, known: Known, values: SetupValues) -> bool:
@@ -104,7 +104,7 @@ def is_revision_proven(engine: Engine, row: Setup) -> bool:
 def release(engine: Engine, connection: str) -> str:
     """Lets held messages go, for a short while; returns a sentence about it, or "" when there were none."""
     try:
-        accepted, refused = engine.release(connection, budget_s=RELEASE_BUDGET_S)
+        accepted, refused = engine.releasing.release(connection, budget_s=RELEASE_BUDGET_S)
     except OutmailError as exc:
         return f"Held messages could not be handed over: {exc}."
     told = []

@@ -125,7 +125,7 @@ def use(app: Flask, row: AuthObject) -> None:
         setup = setups.save(session, values, engine.vault, by="ann", seen_revision=0, auth_object=row)
         setups.activate(setup, by="ann")
         session.commit()
-    engine.look_again()
+    engine.connections.look_again()
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_a_credential_that_was_replaced_is_told_as_well_again(shop: tuple[Flask,
         draft = Draft(name=row.name, credential=values, expires_on=date(2028, 11, 30))
         auth_objects.edit(session, seen, draft, engine_of(app).vault, by="ann", version=1)
         session.commit()
-    engine_of(app).look_again()
+    engine_of(app).connections.look_again()
     alerting_of(app).watch(NOW + MINUTE)
     assert "valid for long enough again" in subjects(simulator)[-1]
     assert [one.closed_by for one in incidents(app)] == ["recovered"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,9 @@ ROWS: dict[int, tuple[str, ...]] = {
         "alerting",
         "connections",
         "queueing",
+        "preparing",
+        "bulk",
+        "releasing",
         "checking",
         "keeping",
         "working",
@@ -92,6 +96,14 @@ def rooms_imported(path: Path) -> set[str]:
 
 def test_every_module_has_a_row() -> None:
     assert {room(path) for path in modules()} - {"simulator"} == set(ROW_OF)
+
+
+def test_the_documentation_has_the_same_rows() -> None:
+    page = Path(__file__).parents[2] / "docs" / "explanation" / "layout.md"
+    told: dict[int, set[str]] = {}
+    for row, rooms in re.findall(r"^\| (\d)[^|]* \| ([^|]*) \|", page.read_text(), re.MULTILINE):
+        told.setdefault(int(row), set()).update(re.findall(r"`(\w+)`", rooms))
+    assert told == {row: set(names) for row, names in ROWS.items()}
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -60,7 +60,7 @@ def fill(app: Any, simulator: Simulator) -> None:
         setups.mark_verified(setup, setups.values_of(setup, engine.vault), engine.vault, by="anna")
         setups.activate(setup, by="anna")
         session.commit()
-    engine.look_again()
+    engine.connections.look_again()
 
 
 def rotate(app: Any) -> Any:

@@ -91,7 +91,7 @@ def test_a_held_confirmation_is_told_to_have_left(
     # Given in configuration, a setup counts as verified: as if an administrator had passed a test in between.
     app = make_shop(setups["microsoft365_graph"])
     with app.app_context():
-        assert app.extensions["outmail"].release() == (1, 0)
+        assert app.extensions["outmail"].releasing.release() == (1, 0)
         assert outcome_now(only_order(app)).state == "accepted"
     assert "has taken over the confirmation" in clara.open("/orders/1").text
     [mail] = simulator.wait_for(1)

@@ -52,7 +52,7 @@ def activate(app: Flask, values: SetupValues, *, connection: str = PRIMARY, veri
         if verified:
             setups.mark_verified(row, values, engine.vault, by="ann")
         session.commit()
-    engine.look_again()
+    engine.connections.look_again()
 
 
 def states(app: Flask) -> dict[str, int]:
@@ -107,8 +107,8 @@ def test_a_passed_test_lets_held_mail_go_exactly_once(make_app: MakeApp, simulat
     list(run.steps())
     assert run.passed
 
-    assert engine.release() == (3, 0)
-    assert engine.release() == (0, 0)
+    assert engine.releasing.release() == (3, 0)
+    assert engine.releasing.release() == (0, 0)
     assert [one.subject for one in simulator.delivered] == ["0", "1", "2"]
     assert states(app) == {"accepted": 3}
     with engine.database.session() as session:
@@ -122,7 +122,7 @@ def test_held_mail_leaves_with_the_from_of_the_setup_that_was_mended(make_app: M
     with pytest.raises(SetupNotVerified):
         mail.send(make_message(bcc=["bob@customers.example"]))
     activate(app, smtp_values(simulator, from_name="Contoso"), verified=True)
-    assert engine_of(app).release() == (1, 0)
+    assert engine_of(app).releasing.release() == (1, 0)
     assert {str(one.parsed["From"]) for one in simulator.delivered} == {f"Contoso <{simulator.mailbox}>"}
     assert {one.recipient for one in simulator.delivered} == {"ann@customers.example", "bob@customers.example"}
 
@@ -132,7 +132,7 @@ def test_without_any_setup_mail_is_held_until_there_is_one(make_app: MakeApp, si
     with pytest.raises(SetupNotVerified, match="no mail service is set up"):
         mail.send(make_message())
     activate(app, smtp_values(simulator), verified=True)
-    assert engine_of(app).release() == (1, 0)
+    assert engine_of(app).releasing.release() == (1, 0)
     assert len(simulator.delivered) == 1
 
 
@@ -146,9 +146,9 @@ def test_release_stops_at_a_broken_connection_and_keeps_what_did_not_leave(
             mail.send(make_message())
     activate(app, smtp_values(simulator), verified=True)
     simulator.faults.preset("smtp-connect-421")
-    assert engine_of(app).release() == (0, 0)
+    assert engine_of(app).releasing.release() == (0, 0)
     assert states(app) == {"held": 2}
-    assert engine_of(app).release() == (2, 0)
+    assert engine_of(app).releasing.release() == (2, 0)
 
 
 def test_a_lost_answer_while_releasing_is_unknown_and_never_repeated(make_app: MakeApp, simulator: Simulator) -> None:
@@ -158,8 +158,8 @@ def test_a_lost_answer_while_releasing_is_unknown_and_never_repeated(make_app: M
         mail.send(make_message())
     activate(app, smtp_values(simulator), verified=True)
     simulator.faults.lose_answer("smtp.dot")
-    assert engine_of(app).release() == (0, 1)
-    assert engine_of(app).release() == (0, 0)
+    assert engine_of(app).releasing.release() == (0, 1)
+    assert engine_of(app).releasing.release() == (0, 0)
     assert states(app) == {"unknown": 1}
     assert len(simulator.delivered) == 1
 
@@ -173,7 +173,7 @@ def test_any_change_of_a_value_that_matters_clears_verified(make_app: MakeApp, s
         row = session.query(Setup).one()
         row.port = simulator.smtps_port
         session.commit()
-    engine.look_again()
+    engine.connections.look_again()
     with pytest.raises(SetupNotVerified):
         mail.send(make_message())
 
@@ -218,7 +218,7 @@ def test_one_message_object_sent_to_several_people_in_turn_is_held_for_each(
         with pytest.raises(SetupNotVerified):
             mail.send(message)
     activate(app, smtp_values(simulator), verified=True)
-    assert engine_of(app).release() == (2, 0)
+    assert engine_of(app).releasing.release() == (2, 0)
     assert [one.recipient for one in simulator.delivered] == ["ann@customers.example", "bob@customers.example"]
 
 
@@ -228,7 +228,7 @@ def test_a_refused_recipient_of_a_held_message_is_on_record(make_app: MakeApp, s
     mail.send_many([make_message(recipients=["ann@customers.example", "nobody@x.example"])])
     activate(app, smtp_values(simulator), verified=True)
     simulator.faults.preset("smtp-rcpt-550", recipient="nobody@x.example")
-    assert engine_of(app).release() == (1, 0)
+    assert engine_of(app).releasing.release() == (1, 0)
     with engine_of(app).database.session() as session:
         assert "nobody@x.example: 550" in session.query(Delivery).one().reason
 
@@ -239,7 +239,7 @@ def test_one_recipient_who_is_busy_does_not_hold_up_the_other_messages(make_app:
     mail.send_many([make_message(recipients=["full@x.example"]), make_message()])
     activate(app, smtp_values(simulator), verified=True)
     simulator.faults.preset("smtp-rcpt-451", recipient="full@x.example")
-    assert engine_of(app).release() == (1, 0)
+    assert engine_of(app).releasing.release() == (1, 0)
     assert states(app) == {"held": 1, "accepted": 1}
 
 
@@ -256,7 +256,7 @@ def test_a_message_that_cannot_be_decrypted_does_not_hold_up_the_others(
         first.content_sealed = b"00000000:sealed with a key that is gone"
         session.commit()
     activate(app, smtp_values(simulator), verified=True)
-    assert engine.release() == (1, 0)
+    assert engine.releasing.release() == (1, 0)
     assert states(app) == {"held": 1, "accepted": 1}
 
 
@@ -284,7 +284,7 @@ def test_a_from_that_is_denied_stops_the_release_before_exchange_blocks_the_mail
     activate(app, smtp_values(simulator))
     mail.send_many([make_message(), make_message()])
     activate(app, smtp_values(simulator, from_address="anna@contoso.example"), verified=True)
-    assert engine_of(app).release() == (0, 0)
+    assert engine_of(app).releasing.release() == (0, 0)
     assert states(app) == {"held": 2}
 
 
@@ -294,7 +294,7 @@ def test_a_setup_that_was_verified_carries_mail_while_the_database_is_away(
     app, mail = make_app(db=True, SQLALCHEMY_DATABASE_URI=sqlite_url)
     activate(app, smtp_values(simulator), verified=True)
     mail.send(make_message())
-    engine_of(app).look_soon()
+    engine_of(app).connections.look_soon()
     app.extensions["sqlalchemy"].engine.dispose()
     database = tmp_path / "shop.sqlite"
     database.rename(tmp_path / "away.sqlite")

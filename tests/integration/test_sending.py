@@ -92,7 +92,7 @@ def test_what_the_callers_own_messages_raise_reaches_the_caller(
         mail.send_many(messages())
     assert [one.subject for one in simulator.delivered] == ["before"]
     assert [(row.subject, row.state) for row in logged(app)] == [("before", "accepted")]
-    engine_of(app).look_again()
+    engine_of(app).connections.look_again()
 
 
 class Ended:

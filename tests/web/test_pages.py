@@ -126,7 +126,7 @@ def test_a_lost_key_breaks_no_page(make_site: Callable[..., Site]) -> None:
     site.save(site.smtp_fields(), action="save_draft")
     site.app.secret_key = "changed"
     engine_of(site.app)._vault = None
-    engine_of(site.app).look_again()
+    engine_of(site.app).connections.look_again()
     for path in (*EVERY_PAGE[:-1], "/auth-objects/1"):
         assert site.get(path).status_code == 200, path
     assert site.get("/health.json").status_code == 503, "mail does not flow"
@@ -136,7 +136,7 @@ def test_a_lost_key_breaks_no_page(make_site: Callable[..., Site]) -> None:
 def test_a_secret_entered_again_after_a_lost_key_is_proven_and_used(site: Site) -> None:
     site.save_tested(site.smtp_fields())
     engine_of(site.app)._vault = Vault([generate_key()])
-    engine_of(site.app).look_again()
+    engine_of(site.app).connections.look_again()
     assert "cannot be read with the present keys" in site.get("/setup").text
     assert "Mail is sent with these settings" in site.save_tested(site.smtp_fields()).text
 
