@@ -10,6 +10,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def _guide(signal: str) -> str:
         if signal in patterns:
             return f" See [{title}](../how-to/{name}.md)."
     for name, (title, patterns) in GUIDES.items():
-        if any(one.endswith("*") and signal.startswith(one[:-1]) for one in patterns):
+        if any(fnmatchcase(signal, one) for one in patterns):
             return f" See [{title}](../how-to/{name}.md)."
     return ""
 

@@ -1,0 +1,54 @@
+"""The guides name what is there: kinds of alert, buttons and pages, and the guide that goes further than a remedy."""
+
+from __future__ import annotations
+
+import re
+import sys
+from fnmatch import fnmatchcase
+
+import pytest
+
+from flask_outmail.diagnosis.remedies import CATALOGUE
+from flask_outmail.outbox import alerts
+
+from .pages import DOCS, ROOT
+
+
+def test_each_kind_of_alert_has_its_section() -> None:
+    page = (DOCS / "how-to/recover-from-each-alert.md").read_text()
+    sections = re.findall(r"^## .*\(`(\w+)`\)$", page, re.MULTILINE)
+    assert sections == list(alerts.KINDS)
+    for section in page.split("\n## ")[1 : 1 + len(sections)]:
+        assert all(word in section for word in ("**Meanwhile**", "**Mend it**", "**It is over**")), section[:40]
+
+
+def test_every_remedy_is_in_the_reference_once_and_every_guide_belongs_to_one() -> None:
+    sys.path.insert(0, str(DOCS))
+    try:
+        from generate import GUIDES, REMEDY_GROUPS
+    finally:
+        sys.path.remove(str(DOCS))
+    assert tuple(entry for _, entries in REMEDY_GROUPS for entry in entries) == CATALOGUE
+    signals = [entry.signals[0] for entry in CATALOGUE]
+    for name, (title, patterns) in GUIDES.items():
+        assert (DOCS / f"how-to/{name}.md").exists(), title
+        for pattern in patterns:
+            assert any(fnmatchcase(one, pattern) for one in signals), pattern
+
+
+#: What is set in bold for another reason than to name something on our pages.
+NOT_OURS = {"Object ID", "Application (client) ID", "Directory (tenant) ID", "Value"}
+
+
+@pytest.mark.parametrize(
+    "name", ["move-from-basic-auth", "connect-graph", "rotate-a-secret", "recover-from-each-alert", "credentials"]
+)
+def test_the_buttons_and_pages_that_a_guide_names_are_there(name: str) -> None:
+    catalogue = (ROOT / "flask_outmail/web/translations/outmail.pot").read_text()
+    texts = "".join(re.findall(r'^(?:msgid(?:_plural)? )?"(.*)"$', catalogue, re.MULTILINE))
+    text = re.sub(r"```.*?```", "", (DOCS / f"how-to/{name}.md").read_text(), flags=re.DOTALL)
+    named = [part.strip() for bold in re.findall(r"\*\*(.+?)\*\*", text, re.DOTALL) for part in bold.split("→")]
+    ours = {" ".join(one.split()) for one in named if one and one[0].isupper()} - NOT_OURS
+    assert len(ours) > 1
+    emphasis = {"Meanwhile", "Mend it", "It is over", "A certificate made here"}
+    assert [one for one in sorted(ours - emphasis) if one not in texts] == []
