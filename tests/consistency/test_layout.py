@@ -51,8 +51,6 @@ ROWS: dict[int, tuple[str, ...]] = {
         "web",
         "cli",
         "celery",
-        "cli_alerts",
-        "cli_deliveries",
         "testing",
         "testing_outbox",
         "testing_contract",

@@ -42,6 +42,16 @@ def test_every_key_has_a_default_that_the_settings_take() -> None:
     Settings.from_config({key.name: key.default for key in KEYS})
 
 
+def test_every_command_that_tells_something_tells_it_as_json_too() -> None:
+    found = {
+        f"{name} {sub}".strip(): one
+        for name, command in outmail_commands.commands.items()
+        for sub, one in getattr(command, "commands", {"": command}).items()
+    }
+    without = {name for name, one in found.items() if not any("--json" in option.opts for option in one.params)}
+    assert without == {"simulator", "worker", "keys generate"}, "two that go on until they are stopped, and a bare key"
+
+
 def test_every_command_is_in_the_reference() -> None:
     page = (DOCS / "reference" / "commands.md").read_text()
     for name, command in outmail_commands.commands.items():

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
-from flask.cli import with_appcontext
 
-from .checking import check_due
-from .cli import Refusal, engine, outmail_commands, show_remedy
-from .diagnosis.remedies import remedy_for
-from .errors import OutmailError
-from .models import Incident
-from .outbox import alerts
+from ..alert_channels import Told
+from ..checking import check_due
+from ..diagnosis.remedies import remedy_for
+from ..errors import OutmailError
+from ..models import Incident
+from ..outbox import alerts
+from .group import engine, json_option, outmail_commands, show_json, show_remedy
 
 
 @outmail_commands.command("check")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@with_appcontext
+@json_option
 def check(as_json: bool) -> None:
     """Look for what is wrong without a message having failed, and tell of it. For cron, where no worker runs.
 
@@ -26,13 +26,10 @@ def check(as_json: bool) -> None:
     reminders, recoveries. Once a day (OUTMAIL_CHECK_SECONDS) each verified connection is tried too, without sending:
     a new token, a log-in. Exit code 1 when something is wrong.
     """
-    try:
-        for one in check_due(engine()):
-            click.secho("✔ " if one.passed else "✘ ", fg="green" if one.passed else "red", nl=False, err=as_json)
-            click.echo(one.words, err=as_json)
-        engine().alerting.watch()
-    except OutmailError as exc:
-        raise Refusal(exc) from exc
+    for one in check_due(engine()):
+        click.secho("✔ " if one.passed else "✘ ", fg="green" if one.passed else "red", nl=False, err=as_json)
+        click.echo(one.words, err=as_json)
+    engine().alerting.watch()
     _show_open(as_json, "Nothing is wrong.")
 
 
@@ -41,18 +38,26 @@ def alerts_group() -> None: ...
 
 
 @alerts_group.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@with_appcontext
+@json_option
 def alerts_list(as_json: bool) -> None:
     """List the open incidents. Exit code 1 when there are any."""
     _show_open(as_json, "No incident is open.")
 
 
 @alerts_group.command("test")
-@with_appcontext
-def alerts_test() -> None:
+@json_option
+def alerts_test(as_json: bool) -> None:
     """Send a test alert through every channel and say what each answered. Exit code 1 unless all took it."""
     told = engine().alerting.send_test()
+    if as_json:
+        show_json([asdict(one) for one in told])
+    else:
+        _show_told(told)
+    if not told or any(one.outcome != "accepted" for one in told):
+        raise click.exceptions.Exit(1)
+
+
+def _show_told(told: Sequence[Told]) -> None:
     for one in told:
         good = one.outcome == "accepted"
         click.secho("✔ " if good else "✘ ", fg="green" if good else "red", nl=False)
@@ -61,18 +66,13 @@ def alerts_test() -> None:
             show_remedy(remedy_for(OutmailError("", code=one.code)))
     if not told:
         click.echo("No channel is set up: enter a failure-alert address, or set OUTMAIL_ALERT_WEBHOOK_URL.")
-    if not told or any(one.outcome != "accepted" for one in told):
-        raise click.exceptions.Exit(1)
 
 
 def _show_open(as_json: bool, none: str) -> None:
-    try:
-        with engine().database.session() as session:
-            rows = [_facts(one) for one in alerts.open_incidents(session)]
-    except OutmailError as exc:
-        raise Refusal(exc) from exc
+    with engine().database.session() as session:
+        rows = [_facts(one) for one in alerts.open_incidents(session)]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        show_json(rows)
     elif not rows:
         click.echo(none)
     else:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
-from flask.cli import with_appcontext
 from sqlalchemy.orm import Session
 
-from . import audit
-from .cli import Refusal, engine, outmail_commands, show_remedy
-from .diagnosis.remedies import remedy_for
-from .errors import OutmailError
-from .models import Attempt, Delivery
-from .outbox import store
-from .outbox.housekeeping import Pruned
-from .outbox.states import FINAL, STATES
+from .. import audit
+from ..diagnosis.remedies import remedy_for
+from ..errors import OutmailError
+from ..models import Attempt, Delivery
+from ..outbox import store
+from ..outbox.housekeeping import Pruned
+from ..outbox.states import FINAL, STATES
+from .group import engine, json_option, outmail_commands, show_json, show_remedy
 
 #: Who acts, in the activity.
 _WHO = "command line"
@@ -29,17 +27,13 @@ def deliveries() -> None: ...
 @deliveries.command("list")
 @click.option("--state", type=click.Choice(sorted(STATES)), default=None, help="Only those in this state.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@with_appcontext
+@json_option
 def deliveries_list(state: str | None, limit: int, as_json: bool) -> None:
     """List deliveries, the newest first."""
-    try:
-        with engine().database.session() as session:
-            rows = [_facts(row) for row in store.newest(session, state=state or "", limit=limit)]
-    except OutmailError as exc:
-        raise Refusal(exc) from exc
+    with engine().database.session() as session:
+        rows = [_facts(row) for row in store.newest(session, state=state or "", limit=limit)]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        show_json(rows)
         return
     if not rows:
         click.echo("There is no such delivery." if state else "There is no delivery yet.")
@@ -51,19 +45,15 @@ def deliveries_list(state: str | None, limit: int, as_json: bool) -> None:
 
 @deliveries.command("show")
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@with_appcontext
+@json_option
 def deliveries_show(name: str, as_json: bool) -> None:
     """Show one delivery with its attempts. NAME is its number, or what `enqueue` gave."""
-    try:
-        with engine().database.session() as session:
-            row = _found(store.find(session, name))
-            facts = _facts(row)
-            facts["attempts"] = [_attempt(one) for one in row.attempts]
-    except OutmailError as exc:
-        raise Refusal(exc) from exc
+    with engine().database.session() as session:
+        row = _found(store.find(session, name))
+        facts = _facts(row)
+        facts["attempts"] = [_attempt(one) for one in row.attempts]
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        show_json(facts)
         return
     tries = facts.pop("attempts")
     for key, value in facts.items():
@@ -79,69 +69,71 @@ def deliveries_show(name: str, as_json: bool) -> None:
 @deliveries.command("retry")
 @click.argument("name")
 @click.option("--may-arrive-twice", is_flag=True, help="Also one of which nobody knows whether it has arrived.")
-@with_appcontext
-def deliveries_retry(name: str, may_arrive_twice: bool) -> None:
+@json_option
+def deliveries_retry(name: str, may_arrive_twice: bool, as_json: bool) -> None:
     """Queue one again that was not accepted, or that waits for its time."""
-    try:
-        with engine().database.session() as session:
-            row = _found(store.find(session, name))
-            store.retry(session, row.id, may_arrive_twice=may_arrive_twice)
-            _note(session, "retry", row)
-            session.commit()
-    except OutmailError as exc:
-        raise Refusal(exc) from exc
-    click.echo("It is queued, and leaves as soon as a worker is free.")
+    with engine().database.session() as session:
+        row = _found(store.find(session, name))
+        store.retry(session, row.id, may_arrive_twice=may_arrive_twice)
+        _note(session, "retry", row)
+        session.commit()
+        facts = _facts(row)
+    if as_json:
+        show_json(facts)
+    else:
+        click.echo("It is queued, and leaves as soon as a worker is free.")
 
 
 @deliveries.command("cancel")
 @click.argument("name")
-@with_appcontext
-def deliveries_cancel(name: str) -> None:
+@json_option
+def deliveries_cancel(name: str, as_json: bool) -> None:
     """Cancel one that has not left yet, and drop its content."""
-    try:
-        with engine().database.session() as session:
-            row = _found(store.find(session, name))
-            store.cancel(session, row.id)
-            _note(session, "cancel", row)
-            session.commit()
-    except OutmailError as exc:
-        raise Refusal(exc) from exc
-    click.echo("It is cancelled.")
+    with engine().database.session() as session:
+        row = _found(store.find(session, name))
+        store.cancel(session, row.id)
+        _note(session, "cancel", row)
+        session.commit()
+        facts = _facts(row)
+    if as_json:
+        show_json(facts)
+    else:
+        click.echo("It is cancelled.")
 
 
 @deliveries.command("prune")
 @click.option("--dry-run", is_flag=True, help="Only say what would be forgotten.")
-@with_appcontext
-def deliveries_prune(dry_run: bool) -> None:
+@json_option
+def deliveries_prune(dry_run: bool, as_json: bool) -> None:
     """Forget what is over its time or above a cap, as the OUTMAIL_KEEP_… and OUTMAIL_LOG_MAX_… keys say."""
     found = engine()
     total = Pruned()
-    try:
-        if dry_run:
-            total = found.keeping.would_prune()
-        else:
-            for done in found.keeping.prune():
-                total += done
-            if total:
-                told = f"{total.rows} messages, {total.bodies} contents, {total.audit} lines of activity"
-                with found.database.session() as session:
-                    audit.record(session, who=_WHO, action="prune", object="deliveries", detail=told)
-                    session.commit()
-    except OutmailError as exc:
-        raise Refusal(exc) from exc
+    if dry_run:
+        total = found.keeping.would_prune()
+    else:
+        for done in found.keeping.prune():
+            total += done
+        if total:
+            told = f"{total.rows} messages, {total.bodies} contents, {total.audit} lines of activity"
+            with found.database.session() as session:
+                audit.record(session, who=_WHO, action="prune", object="deliveries", detail=told)
+                session.commit()
+    if as_json:
+        show_json({"dry_run": dry_run, "messages": total.rows, "contents": total.bodies, "activity": total.audit})
+        return
     verb = "Would forget" if dry_run else "Forgot"
     click.echo(f"{verb} {total.rows} messages, the contents of {total.bodies}, and {total.audit} lines of activity.")
 
 
 @deliveries.command("erase")
 @click.argument("address")
-@with_appcontext
-def deliveries_erase(address: str) -> None:
+@json_option
+def deliveries_erase(address: str, as_json: bool) -> None:
     """Take a person's ADDRESS out of the log, with subjects and contents. What has still to leave is left alone."""
-    try:
-        done = engine().keeping.erase(address, by=_WHO)
-    except OutmailError as exc:
-        raise Refusal(exc) from exc
+    done = engine().keeping.erase(address, by=_WHO)
+    if as_json:
+        show_json({"anonymised": done.rows, "still_to_leave": done.waiting})
+        return
     click.echo(f"Anonymised: {done.rows} messages.")
     if done.waiting:
         click.echo(f"Still to leave, and left as they are: {done.waiting}.")
