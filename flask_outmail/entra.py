@@ -26,6 +26,7 @@ from .errors import (
     Throttled,
     TransportUnavailable,
 )
+from .masking import Secrets, readable
 from .settings import FEDERATED, MANAGED_IDENTITY, Credential
 
 #: Set by Azure's workload identity (Kubernetes, App Service) to the file that holds the token to show to Entra.
@@ -108,6 +109,7 @@ class _Request:
         try:
             return _issued(self._managed(credential, http) if managed else self._confidential(credential, http))
         except OutmailError as exc:
+            exc.detail = Secrets(credential.client_secret, credential.certificate_password).mask(exc.detail)
             if managed and isinstance(exc, TransportUnavailable) and exc.code != "entra_unavailable":
                 raise _no_identity_endpoint(exc) from exc
             raise
@@ -320,9 +322,10 @@ def _json(response: Any) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         body = None
     if not isinstance(body, Mapping):
+        kind = readable(response.headers.get("Content-Type", "no content type"))[:60]
         raise TransportUnavailable(
             f"the answer from {urlsplit(response.url).hostname} is not from Microsoft Entra"
-            f" (status {response.status_code}, {response.headers.get('Content-Type', 'no content type')})",
+            f" (status {response.status_code}, {kind})",
             code="not_entra",
             retryable=False,
         )
@@ -335,11 +338,11 @@ def _refuse(answer: Mapping[str, Any]) -> NoReturn:
     listed = answer.get("error_codes")
     numbers = [one for one in listed if isinstance(one, int)] if isinstance(listed, list) else []
     numbers += [int(number) for number in re.findall(r"AADSTS(\d+)", description)]
-    code = f"AADSTS{numbers[0]}" if numbers else str(answer.get("error") or "entra_error")
+    code = f"AADSTS{numbers[0]}" if numbers else readable(str(answer.get("error") or "entra_error"))[:64]
     facts: dict[str, Any] = {
         "code": code,
-        "detail": description.splitlines()[0][:300],
-        "request_id": str(answer.get("trace_id") or answer.get("correlation_id") or ""),
+        "detail": readable(description.splitlines()[0])[:300],
+        "request_id": readable(str(answer.get("trace_id") or answer.get("correlation_id") or ""))[:100],
     }
     if answer.get("error") == "temporarily_unavailable" or (numbers and numbers[0] in _TEMPORARY):
         raise Throttled(f"Microsoft Entra asks to try again later ({code})", **facts)

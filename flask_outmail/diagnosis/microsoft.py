@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from time import monotonic
 from typing import Any
 
-from .. import certificates, entra, network
+from .. import certificates, entra, masking, network
 from ..clouds import Cloud
 from ..entra import REFUSED_ITSELF
 from ..errors import ConfigurationError, OutmailError, TransportUnavailable
@@ -118,7 +118,7 @@ class TokenProof:
         if not read:
             # Tokens are opaque to clients by contract; that one cannot be read says nothing about sending.
             return Seen("this token cannot be read, which is allowed; the next steps decide")
-        roles = [str(role) for role in read.get("roles") or []]
+        roles = [masking.readable(str(role)) for role in read.get("roles") or []]
         if self.wanted_role in roles:
             return Seen(", ".join(roles))
         # Never a verdict: with RBAC for Applications the permission is kept in Exchange and the token has no role.
@@ -168,7 +168,7 @@ def _outside(credential: Credential) -> str:
     where = f"function {credential.token_function}" if credential.token_function else entra.token_file(credential)
     named = {"issuer": said.get("iss"), "subject": said.get("sub"), "audience": said.get("aud")}
     shown = {name: value[0] if isinstance(value, list) and value else value for name, value in named.items()}
-    told = [f"{name} {value}" for name, value in shown.items() if value]
+    told = [f"{name} {masking.readable(str(value))[:200]}" for name, value in shown.items() if value]
     ends = said.get("exp")
     if isinstance(ends, (int, float)):
         told.append(f"{(ends - datetime.now(timezone.utc).timestamp()) / 60:.0f} minutes left")
@@ -216,7 +216,7 @@ def certificate_seen(certificate: Mapping[str, Any], version: str = "") -> Seen:
     issuer = {name: value for part in certificate.get("issuer", ()) for name, value in part}
     ends = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
     days = int((ends - datetime.now(timezone.utc).timestamp()) // 86400)
-    who = issuer.get("organizationName") or issuer.get("commonName") or "unknown"
+    who = masking.readable(issuer.get("organizationName") or issuer.get("commonName") or "unknown")
     return Seen(f"{version}, certificate from {who}, {days} days left".lstrip(", "))
 
 

@@ -19,6 +19,7 @@ from uuid import uuid4
 from .. import network
 from ..clouds import Cloud
 from ..errors import Throttled, TransportUnavailable
+from ..masking import Secrets, readable
 from ..network import retry_after_s
 from ..tokens import TokenSource
 from .graph_lane import lane
@@ -34,6 +35,8 @@ MAX_IDLE_S = 20.0
 PATIENCE_S = 5.0
 #: A request may take its time-out, and beyond it as long as its body needs on a line this slow.
 SLOWEST_BYTES_PER_S = 16_000
+#: How much is kept of what an error says, and of its code and its name for the request.
+_TEXT_CHARS, _CODE_CHARS, _ID_CHARS = 300, 100, 100
 #: How much of an answer is read: a draft is shown with its whole body, an error says what it has to say early.
 MAX_ANSWER_BYTES, MAX_ERROR_BYTES = 16_000_000, 65_536
 
@@ -77,15 +80,19 @@ class Answer:
     body: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def read(cls, response: requests.Response, client_request_id: str = "") -> Answer:
-        """Never raises: the status has been read, and a body that breaks off changes nothing about it."""
-        request_id = response.headers.get("request-id") or client_request_id
+    def read(cls, response: requests.Response, client_request_id: str = "", *, token: str = "") -> Answer:
+        """Never raises: the status has been read, and a body that breaks off changes nothing about it.
+
+        An error that quotes the token is read without it.
+        """
+        request_id = readable(response.headers.get("request-id") or client_request_id)[:_ID_CHARS]
         succeeded = response.status_code < 300
         content = _body_of(response, MAX_ANSWER_BYTES if response.status_code in (200, 201) else MAX_ERROR_BYTES)
         if succeeded:
             return cls(response.status_code, request_id=request_id, body=_json(content))
-        code, text = _error(_json(content))
-        return cls(response.status_code, code, text[:300], request_id, retry_after_s(response.headers))
+        code, text = (readable(Secrets(token).mask(one)) for one in _error(_json(content)))
+        code, text = code[:_CODE_CHARS], text[:_TEXT_CHARS]
+        return cls(response.status_code, code, text, request_id, retry_after_s(response.headers))
 
 
 class Lost(Exception):
@@ -228,7 +235,7 @@ class GraphCalls:
                 observe("server", f"no answer ({error.code}), {(monotonic() - started) * 1000:.0f} ms")
             # From None: the request in the cause carries the token.
             raise Lost(error, left=stream is None or stream.has_left, request_id=client_request_id) from None
-        answer = Answer.read(response, client_request_id)
+        answer = Answer.read(response, client_request_id, token=token)
         if observe is not None:
             said = " ".join(filter(None, (str(answer.status), answer.code)))
             took_ms = (monotonic() - started) * 1000

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 
 from .. import network
-from .smtp_secrets import MASK, Secrets
+from ..masking import MASK, Secrets, readable
 
 #: RFC 5321 4.5.3.1.5 lets a reply line have 512 octets; servers write longer ones. This ends a server that never stops.
 MAX_REPLY_BYTES = 65_536
@@ -314,7 +314,7 @@ class SmtpClient:
             return self._long_reply(deadline or monotonic() + (timeout_s or self.timeout_s))
         # Four of these stand behind every message of a bulk, so they are read with as little ado as can be.
         self._at = end + 1
-        words = buffer[at + 4 : end].decode("utf-8", "replace").strip()
+        words = readable(buffer[at + 4 : end].decode("utf-8", "replace").strip())
         if self._secrets:
             words = self._secrets.mask_whole(words)
         return Reply(code, words, (words,))
@@ -347,7 +347,7 @@ class SmtpClient:
             raise ProtocolError(f"not an SMTP reply: {self.scrub(text[:80])!r}")
         if separator not in ("", " ", "-"):
             raise ProtocolError(f"not an SMTP reply: {self.scrub(text[:80])!r}")
-        number, words = int(code), text[4:]
+        number, words = int(code), readable(text[4:])
         if self._secrets:
             words = self._secrets.mask_whole(words) if number < 300 else self._secrets.mask(words)
         if self._observe is not None:

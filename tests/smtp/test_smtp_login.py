@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from flask_outmail.errors import AuthenticationFailed, MessageRejected, OutmailError
+from flask_outmail.masking import MASK, Secrets
 from flask_outmail.transports.smtp import SmtpSession, SmtpSettings
-from flask_outmail.transports.smtp_secrets import MASK, Secrets
 
 from .scripted import Server, Talk, answer, envelope, transport_to
 

@@ -1,4 +1,4 @@
-"""Keeping credentials out of what is shown: some servers quote the command they did not like."""
+"""What another side said, made fit to be shown: no credential that it quotes, and nothing that is not text."""
 
 from __future__ import annotations
 
@@ -11,15 +11,27 @@ PIECE_CHARS = 8
 _WORD = re.compile(rf"[A-Za-z0-9+/=_.~%-]{{{PIECE_CHARS},}}")
 
 
+def readable(text: str) -> str:
+    """`text` with � for every character that is none to be read.
+
+    A terminal obeys some of them (ESC), a browser lets others turn a line round (U+202E), and a log takes a line break
+    for the end of its line.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else " " if one.isspace() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
 class Secrets:
-    """The credentials of one connection, in every form in which they were sent.
+    """The credentials of one connection, in every form in which they were sent: some servers quote what they got.
 
     Only what is a credential, or a piece of one, is masked: other long words (queue names, Message-IDs) are what an
     administrator needs to read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *forms: str) -> None:
         self._forms: list[str] = []
+        self.add(*forms)
 
     def __bool__(self) -> bool:
         return bool(self._forms)
