@@ -7,6 +7,7 @@ in force is the story of `connections`, what goes into the database that of `que
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -85,6 +86,7 @@ class Engine:
         )
         #: The tests of the last minute: when, on the monotonic clock, and whose.
         self.test_runs: list[tuple[float, str]] = []
+        self.test_lock = threading.Lock()
         #: Called when something was queued, where a worker runs in this process.
         self.wake: Callable[[], None] = lambda: None
         #: Whether something other than `flask outmail worker` takes what is queued, so that no such worker is missed.

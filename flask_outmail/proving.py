@@ -6,7 +6,7 @@ import ipaddress
 import math
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -56,7 +56,7 @@ class Trial:
 
     def __post_init__(self) -> None:
         self._checks = [Check("settings", "Settings complete", self._settings)]
-        gate = _gate(self.engine, self.connection) if self.gated else None
+        gate = _gate(self.engine) if self.gated else None
         self._environment = replace(
             self.engine.environment, gate=gate, observe=self._observe, foreign_mailbox=self.foreign_mailbox
         )
@@ -206,22 +206,20 @@ class Trial:
             return False
 
 
-def _gate(engine: Engine, connection: str) -> Gate:
-    """Configuration, and what carries mail already, are trusted."""
-    settings = engine.settings
-    hosts = {values.host for values, _ in settings.configured.values()}
-    hosts |= {cloud.smtp_host for cloud in engine.environment.clouds.values()}
+def _gate(engine: Engine) -> Gate:
+    """What configuration names is trusted."""
+    settings, environment = engine.settings, engine.environment
+    configured = [values for values, _ in settings.configured.values()]
     if settings.fallback is not None:
-        hosts.add(settings.fallback.host)
-    try:
-        current = engine.current(connection)
-    except OutmailError:
-        current = None
-    if current is not None and current.verified:
-        hosts.add(current.values.host)
+        configured.append(settings.fallback)
+    trusted = {(cloud.smtp_host.lower(), cloud.smtp_port) for cloud in environment.clouds.values()}
+    for values in configured:
+        with suppress(OutmailError):  # one that is not complete names no server
+            completed = services.service(values.service).complete(values, environment)
+            trusted.add((completed.host.lower(), completed.port))
     loopback = ("127.0.0.0/8", "::1/128") if engine.app.debug else ()
     networks = [ipaddress.ip_network(one, strict=False) for one in (*settings.test_networks, *loopback)]
-    return Gate(networks, frozenset(host.lower() for host in hosts if host))
+    return Gate(networks, frozenset(trusted))
 
 
 def count_test(engine: Engine, person: str = "") -> None:
@@ -231,6 +229,11 @@ def count_test(engine: Engine, person: str = "") -> None:
     Raises:
         Throttled: there were too many in the last minute.
     """
+    with engine.test_lock:
+        _count(engine, person)
+
+
+def _count(engine: Engine, person: str) -> None:
     now, runs = time.monotonic(), engine.test_runs
     runs[:] = [one for one in runs if now - one[0] < MINUTE_S]
     all_of_them, settings = [at for at, _ in runs], engine.settings

@@ -187,7 +187,7 @@ class Microsoft365Smtp:
     def complete(self, values: SetupValues, environment: Environment) -> SetupValues:
         cloud = environment.cloud(values.credential)
         # A token goes to the cloud's own mail host and to no other, whatever was typed or configured.
-        filled = replace(values, host=cloud.smtp_host or values.host, tls="starttls", password="")
+        filled = replace(values, host=cloud.smtp_host, tls="starttls", password="")
         return filled.filled(port=cloud.smtp_port)
 
     def problems(self, values: SetupValues, environment: Environment) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 A test button knocks on whatever door is typed into the form, from inside the network. So a host that is typed is
 looked up once, its addresses are judged, and the test speaks to the address that was judged and to no other
-(otherwise a second look-up could give another one). Hosts that configuration names, or that carry mail already, are
-trusted: whoever set them had the right to.
+(otherwise a second look-up could give another one). A host and port that configuration names are trusted: whoever wrote
+it had the right to. What carries mail already is not: whoever runs the name server of that host can point it inside.
 """
 
 from __future__ import annotations
@@ -20,25 +20,29 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 #: Where clouds keep the credentials of a machine (AWS over IPv6, and what others use within the private ranges).
 _METADATA = frozenset({ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("168.63.129.16")})
 
+#: Networks whose addresses end with an IPv4 address that is meant: NAT64 (RFC 6052 2.1), and the old "compatible" form.
+_HOLDS_IPV4 = tuple(ipaddress.ip_network(one) for one in ("64:ff9b::/96", "::/96"))
+
 
 @dataclass
 class Gate:
-    """Judges addresses. `networks` may be reached although they are private; `trusted` are names that anybody may test.
+    """Judges addresses. `networks` may be reached although they are private; `trusted` are the hosts, each with its
+    port, that anybody may test: the other ports of a machine are not what it was named for.
 
     `pins` are the addresses chosen so far, by host.
     """
 
     networks: Sequence[Network] = ()
-    trusted: Collection[str] = ()
+    trusted: Collection[tuple[str, int]] = ()
     pins: dict[str, str] = field(default_factory=dict)
 
-    def choose(self, host: str, addresses: Sequence[str]) -> str:
+    def choose(self, host: str, port: int, addresses: Sequence[str]) -> str:
         """The first of a host's addresses that may be connected to; remembered in `pins`.
 
         Raises:
             ConfigurationError: none may. The message names no address: what a name means inside is not for all.
         """
-        if host.lower() in self.trusted:
+        if (host.lower(), port) in self.trusted:
             self.pins[host.lower()] = ""
             return ""
         for one in addresses:
@@ -63,5 +67,7 @@ def _plain(address: Address) -> Address:
     """What an IPv6 address that only wraps an IPv4 address really means."""
     if isinstance(address, ipaddress.IPv6Address):
         wrapped = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        if wrapped is None and any(address in network for network in _HOLDS_IPV4) and int(address) > 1:
+            wrapped = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         return wrapped or address
     return address

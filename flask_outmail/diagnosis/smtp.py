@@ -74,7 +74,7 @@ class SmtpProof:
     def _name(self) -> Seen:
         found = addresses(self.settings.host, self.settings.port)
         if self.gate is not None:
-            self.session.client.address = self.gate.choose(self.settings.host, found)
+            self.session.client.address = self.gate.choose(self.settings.host, self.settings.port, found)
         return Seen(", ".join(found))
 
     def _connect(self) -> Seen:

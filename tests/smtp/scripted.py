@@ -112,12 +112,13 @@ class Server:
     accepted: list[Accepted] = field(default_factory=list)
     talks: list[Talk] = field(default_factory=list)
     most_at_once: int = 0
+    address: str = "127.0.0.1"
     port: int = 0
 
     def __enter__(self) -> Server:
         self._open = 0
         self._lock = threading.Lock()
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._socket = socket.create_server((self.address, 0), backlog=64)
         self.port = self._socket.getsockname()[1]
         self._threads: list[threading.Thread] = []
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
