@@ -279,7 +279,12 @@ def tested_password(session: Session, values: SetupValues, proof_id: str, vault:
         return ""
     if (proof.host, proof.port, proof.username) != (values.host, values.port, values.username):
         return ""
-    return vault.open(proof.password_sealed)
+    password = vault.open(proof.password_sealed)
+    if values.tls == "none" and proof.fingerprint not in vault.fingerprints(
+        replace(values, password=password).canonical()
+    ):
+        return ""  # tested with TLS: not to be sent without it
+    return password
 
 
 def is_proven(session: Session, values: SetupValues, vault: Vault, *, valid_s: int) -> bool:
@@ -296,11 +301,14 @@ def is_proven(session: Session, values: SetupValues, vault: Vault, *, valid_s: i
 
 
 def with_stored_password(values: SetupValues, stored: SetupValues | None) -> SetupValues:
-    """An empty password means "the stored one", but only for the server and user it was stored for.
+    """An empty password means "the stored one", but only for the server and user it was stored for, and with TLS if so.
 
-    Otherwise whoever may open the page could point it at a server of his own and be sent the password.
+    Otherwise whoever may open the page could point it at a server of his own, or have it sent in the clear, and read
+    the password.
     """
     if values.password or stored is None:
+        return values
+    if values.tls == "none" != stored.tls:
         return values
     if (stored.host.lower(), stored.port, stored.username) != (values.host.lower(), values.port, values.username):
         return values

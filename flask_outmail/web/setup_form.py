@@ -229,7 +229,7 @@ def _with_password(
 def _changed(values: SetupValues, stored: SetupValues | None) -> str:
     if stored is None or not stored.password:
         return "host or the user name, or the test was long ago"
-    names = {"host": "host", "port": "port", "username": "user name"}
+    names = {"host": "host", "port": "port", "username": "user name", "tls": "TLS"}
     changed = [word for name, word in names.items() if str(getattr(values, name)) != str(getattr(stored, name))]
     return " and the ".join(changed) or "server"
 
