@@ -313,6 +313,11 @@ def _count_up(session: Session, row: AuthObject, version: int) -> None:
 # -- rotation: a new secret beside the old one ------------------------------------------------------------------------
 
 
+def shown_first(credential: Credential) -> tuple[str, str]:
+    """The secret or the certificate that Microsoft is shown first."""
+    return credential.client_secret, credential.certificate
+
+
 def with_new_secret(old: Credential, new: Credential) -> Credential:
     """The old credential with the secret or certificate of the new one, and its own kept as the one before."""
     return replace(
@@ -401,6 +406,24 @@ def delete(session: Session, row: AuthObject) -> None:
     session.execute(update(Setup).where(Setup.auth_object_id == row.id).values(auth_object_id=None))
     session.delete(row)
     session.flush()
+
+
+def changed_fields(draft: Draft, row: AuthObject) -> list[str]:
+    """The names of the fields in which a draft differs from what is stored. A secret that is given counts as one."""
+    new = draft.credential
+    wanted = {
+        "name": draft.name,
+        "description": draft.description,
+        "tenant": new.tenant,
+        "client_id": new.client_id,
+        "cloud": new.cloud,
+        "token_file": new.token_file or None,
+        "token_function": new.token_function or None,
+        "expires_on": draft.expires_on,
+        "expiry_applies_to": draft.expiry_applies_to,
+    }
+    found = [name for name, value in wanted.items() if value != getattr(row, name)]
+    return [*found, *(name for name in ("client_secret", "certificate") if getattr(new, name))]
 
 
 def _write(row: AuthObject, draft: Draft, vault: Vault, *, by: str) -> None:

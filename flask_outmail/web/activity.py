@@ -15,6 +15,13 @@ from .blueprint import actor, pages
 
 logger = logging.getLogger(__name__)
 
+#: Views where a button only tries what is typed, and what that is called.
+_TRIES = {
+    "submit_setup": "stream_setup_test",
+    "new_auth_object": "stream_new_auth_object_test",
+    "auth_object": "stream_auth_object_test",
+    "replace_secret": "stream_secret_test",
+}
 #: What a button of ours may be called; a form could hold anything.
 _BUTTON = re.compile(r"[a-z_]{1,30}")
 
@@ -36,6 +43,8 @@ def note_change(engine: Engine) -> None:
         return
     button = request.form.get("action", "")
     action = (request.endpoint or "").removeprefix(f"{pages.name}.")
+    if button == "test":
+        action, button = _TRIES.get(action, action), ""
     where = request.path.removeprefix(engine.settings.url_prefix)
     try:
         with engine.database.session() as session:

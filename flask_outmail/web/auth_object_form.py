@@ -11,6 +11,7 @@ from ..engine import Engine
 from ..errors import OutmailError, SecretUnreadable
 from ..models import AuthObject
 from ..settings import CLIENT_CREDENTIALS, Credential
+from . import pasted
 from .blueprint import days_until
 from .forms import AuthObjectForm, SecretForm
 
@@ -47,6 +48,8 @@ def read(form: AuthObjectForm, row: AuthObject | None, engine: Engine) -> Entere
     """The form, cleaned of what pasting adds. `row` is the stored object when one is edited."""
     found = {name: str(errors[0]) for name, errors in form.errors.items() if name and errors and name != "csrf_token"}
     provider = row.provider if row is not None else form.provider.data or next(iter(PROVIDERS))
+    if row is None and form.pasted.data and "tenant" in getattr(PROVIDERS.get(provider), "fields", ()):
+        _sort_in(form, found)
     make_days = wanted_days(form) if row is None and provider == CLIENT_CREDENTIALS else 0
     secret = Credential() if make_days else read_secret(form, found)
     credential = auth_objects.cleaned(
@@ -83,6 +86,16 @@ def read(form: AuthObjectForm, row: AuthObject | None, engine: Engine) -> Entere
     _date_of_certificate(entered)
     _show_cleaned(form, entered)
     return entered
+
+
+def _sort_in(form: AuthObjectForm, found: dict[str, str]) -> None:
+    """Puts what was pasted into the fields that are empty; what was typed stays."""
+    given = pasted.sort(form.pasted.data or "")
+    for name in ("tenant", "client_id", "client_secret"):
+        if not form[name].data:
+            form[name].data = getattr(given, name)
+    if given.problem:
+        found.setdefault("pasted", given.problem)
 
 
 def read_secret(form: AuthObjectForm | SecretForm, found: dict[str, str]) -> Credential:

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 from flask import Response, abort, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from .. import auth_objects as stored
-from .. import setups
+from .. import credential_log, setups
 from ..access import CHANGE, DELETE
 from ..auth_objects import PROVIDERS, Conflict, InUse, LimitReached, NotUnique
+from ..credential_log import Checked
 from ..diagnosis import steps
 from ..diagnosis.it_request import it_request
 from ..entra import TOKEN_FILE_VARIABLE
-from ..errors import OutmailError
-from ..models import PRIMARY, AuthObject, Setup
+from ..errors import ConfigurationError, OutmailError
+from ..models import PRIMARY, AuthObject, Setup, utc_now
 from ..proving import Trial, credential_checks
-from ..settings import Credential
+from ..settings import Credential, SetupValues
+from .activity import note
 from .auth_object_form import Entered, is_changed, offer_choices, read, show, stored_certificate
 from .blueprint import ID, actor, ago, engine, needs, pages, person, tell
 from .forms import ActionForm, AuthObjectForm, csrf_refused, demand_csrf, in_order, number, wanted_action
+from .history import DEEDS
 from .setup_form import plain_values_of, wanted_connection
 from .setup_saving import is_revision_proven, release
 from .trials import Run, refuse, stream
 
+#: How far back the checks on the page of one object go.
+CHECKS_DAYS = 30
 MADE_LATER = "A certificate made here is tested once it is saved and its public part is uploaded in Entra."
 
 
@@ -66,7 +75,23 @@ class Page:
             "returns_to_setup": returns_to_setup(),
             "connection": wanted_connection(),
         }
+        context |= self._past()
         return render_template("outmail/auth_object.html", **context), status
+
+    def _past(self) -> dict[str, Any]:
+        """Its checks and its changes, for the template."""
+        found, row = engine(), self.row
+        past: dict[str, Any] = {"checks": [], "changes": [], "deeds": DEEDS, "checks_days": CHECKS_DAYS}
+        if row is None:
+            return past
+        with found.database.session() as database:
+            past["changes"] = credential_log.changes(database, row)
+            with suppress(ConfigurationError):  # without a key nothing was proven either
+                since = utc_now() - timedelta(days=CHECKS_DAYS)
+                past["checks"] = credential_log.checks(database, row, found.vault, since=since)
+        # A field's name in the log, and what it is called on the page.
+        past["labels"] = {name: field.label.text for name, field in self.form._fields.items()}
+        return past
 
     def _request_text(self) -> str:
         """The request for the IT department, for what is stored."""
@@ -101,11 +126,15 @@ def list_auth_objects() -> ResponseReturnValue:
     with found.database.session() as database:
         rows = stored.by_expiry(database)
         in_use = stored.usage(database)
+        checked: dict[int, Checked] = {}
+        with suppress(ConfigurationError):  # without a key nothing was proven either
+            checked = credential_log.last_checks(database, rows, found.vault)
     request_text = it_request(service="microsoft365_graph", mailbox="", app_name=found.app.name)
     return render_template(
         "outmail/auth_objects.html",
         rows=rows,
         in_use=in_use,
+        checked=checked,
         providers=PROVIDERS,
         clouds=found.environment.clouds,
         limit=found.settings.auth_objects_max,
@@ -133,6 +162,7 @@ def new_auth_object() -> ResponseReturnValue:
     with found.database.session() as database:
         try:
             row = stored.create(database, entered.draft, found.vault, by=actor(), limit=found.settings.auth_objects_max)
+            note(database, "new_auth_object", credential_log.place(row))
             database.commit()
         except LimitReached:
             page.problems["name"] = f"There are already {found.settings.auth_objects_max}, which is the limit."
@@ -160,7 +190,7 @@ def _without_saving(page: Page, entered: Entered) -> ResponseReturnValue | None:
         page.problems["secret_kind"] = MADE_LATER
         return page.render(422)
     if wanted_action() == "test":
-        page.runs = [_run(entered).finish()]
+        page.runs = [_run(entered, page.row).finish()]
         return page.render()
     return None
 
@@ -185,7 +215,7 @@ def auth_object(object_id: int) -> ResponseReturnValue:
     early = _without_saving(page, entered)
     if early is not None:
         return early
-    proven: list[str] = []
+    proven: dict[str, SetupValues] = {}
     is_new = is_changed(entered, row, engine())
     if is_new:
         page.runs, proven, broken = try_with_setups(entered.credential, used_by)
@@ -193,8 +223,7 @@ def auth_object(object_id: int) -> ResponseReturnValue:
             page.would_stop_mail = True
             return page.render(422)
         page.runs = []
-    unproven = [setup.connection for setup in used_by if is_new and setup.connection not in proven]
-    return _change(page, row, entered, proven, unproven)
+    return _change(page, row, entered, proven if is_new else None)
 
 
 def wanted(object_id: int) -> tuple[AuthObject, list[Setup]]:
@@ -213,12 +242,14 @@ def _entered(row: AuthObject | None) -> tuple[Page, Entered]:
     return page, entered
 
 
-def try_with_setups(credential: Credential, used_by: list[Setup]) -> tuple[list[Run], list[str], bool]:
+def try_with_setups(credential: Credential, used_by: list[Setup]) -> tuple[list[Run], dict[str, SetupValues], bool]:
     """Tests the setups in use with the new credential.
 
-    Returns the runs, the connections that passed, and whether one that is proven now would stop.
+    Returns the runs, the values that passed by connection, and whether one that is proven now would stop.
     """
-    found, runs, proven, broken = engine(), [], [], False
+    found, broken = engine(), False
+    runs: list[Run] = []
+    proven: dict[str, SetupValues] = {}
     for setup in used_by:
         try:
             values = replace(setups.values_of(setup, found.vault), credential=credential)
@@ -233,30 +264,50 @@ def try_with_setups(credential: Credential, used_by: list[Setup]) -> tuple[list[
         run = Run(trial.titles, trial.steps, conclude, heading=f"Connection “{setup.connection}” with the new values")
         runs.append(run.finish())
         if run.passed:
-            proven.append(setup.connection)
+            proven[setup.connection] = trial.values
         elif is_revision_proven(found, setup):
             broken = True
     return runs, proven, broken
 
 
+def note_proven(
+    database: Session, changed: AuthObject, proven: Mapping[str, SetupValues]
+) -> tuple[list[str], list[str]]:
+    """Marks the setups that use a changed object and were tested with what they say now. The caller commits.
+
+    Returns the connections that are proven, and those that are not: one that was saved during the test is not.
+    """
+    found = engine()
+    good: list[str] = []
+    held: list[str] = []
+    for setup in setups.using(database, changed):
+        if setup.connection in proven:
+            setups.mark_verified(setup, proven[setup.connection], found.vault, by=actor())
+        (good if is_revision_proven(found, setup) else held).append(setup.connection)
+    return good, held
+
+
 def _change(
-    page: Page, row: AuthObject, entered: Entered, proven: list[str], unproven: list[str]
+    page: Page, row: AuthObject, entered: Entered, proven: Mapping[str, SetupValues] | None
 ) -> ResponseReturnValue:
+    """Saves the object. `proven` is None when its credential stays as it is."""
     found, version = engine(), number(page.form.version.data)
     conflict_by = None
+    good: list[str] = []
+    held: list[str] = []
     with found.database.session() as database:
         try:
-            changed = stored.edit(
-                database, database.get_one(AuthObject, row.id), entered.draft, found.vault, by=actor(), version=version
-            )
+            changed = database.get_one(AuthObject, row.id)
+            fields = stored.changed_fields(entered.draft, changed)
+            stored.edit(database, changed, entered.draft, found.vault, by=actor(), version=version)
+            note(database, "auth_object", credential_log.place(changed), ", ".join(fields))
         except NotUnique as exc:
             page.problems["name"] = f"{exc}."
         except Conflict as exc:
             conflict_by = exc.by or "Somebody"
         else:
-            for setup in setups.using(database, changed):
-                if setup.connection in proven:
-                    setups.mark_verified(setup, setups.values_of(setup, found.vault), found.vault, by=actor())
+            if proven is not None:
+                good, held = note_proven(database, changed, proven)
             database.commit()
     if page.problems or conflict_by:
         # What was read before is no longer true, or was rolled back.
@@ -267,10 +318,10 @@ def _change(
         return page.render(409)
     found.connections.look_again()
     tell(f"“{entered.draft.name}” is saved.")
-    for connection in proven:
+    for connection in good:
         released = release(found, connection)
         tell(f"Connection “{connection}” was tested with the new values and works. {released}".strip())
-    for connection in unproven:
+    for connection in held:
         tell(f"Connection “{connection}” is not proven with the new values: its mail is held.", "warning")
     return redirect(url_for(".auth_objects"))
 
@@ -295,14 +346,22 @@ def _stream_test(row: AuthObject | None) -> Response:
         problems["secret_kind"] = MADE_LATER
     if problems:
         return refuse("Nothing was tested: the form needs attention.", problems, status=422)
-    return stream(_run(entered))
+    return stream(_run(entered, row))
 
 
-def _run(entered: Entered) -> Run:
-    checks = credential_checks(engine(), entered.credential, person())
+def _run(entered: Entered, row: AuthObject | None = None) -> Run:
+    found, by = engine(), actor()
+    checks = credential_checks(found, entered.credential, person())
+    is_stored = row is not None and not is_changed(entered, row, found)
 
     def conclude(run: Run) -> None:
         run.passed = steps.passed(run.done)
+        if row is None or not is_stored:
+            return
+        told = [step.to_dict() for step in run.done]
+        with suppress(OutmailError), found.database.session() as database:  # the test itself went as it went
+            credential_log.add(database, row, found.vault, passed=run.passed, steps=told, by=by)
+            database.commit()
 
     return Run([(check.key, check.title) for check in checks], lambda: steps.run(checks), conclude, kind="auth_object")
 

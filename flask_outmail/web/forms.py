@@ -140,6 +140,7 @@ class AuthObjectForm(FlaskForm):  # type: ignore[misc]
         "Description", filters=[stripped], validators=[OneLine("\r\n\t"), LengthInWords(DESCRIPTION_MAX_CHARS)]
     )
     provider = SelectField("Provider", validate_choice=False)
+    pasted = TextAreaField("What you copied", validators=[OneLine("\r\n\t"), LengthInWords(20_000)])
     # What pasting adds is taken away later (`auth_objects.cleaned`), so line ends are no error here.
     tenant = StringField(
         "Directory (tenant) ID", filters=[stripped], validators=[OneLine("\r\n\t"), LengthInWords(255)]

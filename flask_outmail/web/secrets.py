@@ -15,7 +15,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
 from .. import auth_objects as stored
-from .. import certificates, setups
+from .. import certificates, credential_log
 from ..access import CHANGE
 from ..auth_objects import Conflict
 from ..certificates import ClientCertificate
@@ -24,8 +24,9 @@ from ..errors import OutmailError
 from ..models import AuthObject, Setup
 from ..proving import credential_checks
 from ..settings import CLIENT_CREDENTIALS, Credential
+from .activity import note
 from .auth_object_form import MADE_HERE, OWN, offer_choices, read_secret, stored_certificate, wanted_days
-from .auth_objects import MADE_LATER, try_with_setups, wanted
+from .auth_objects import MADE_LATER, note_proven, try_with_setups, wanted
 from .blueprint import ID, actor, ago, engine, needs, pages, person, tell
 from .forms import SecretForm, csrf_refused, demand_csrf, in_order, number, wanted_action
 from .setup_saving import release
@@ -137,22 +138,33 @@ def _switch(
         except Conflict as exc:
             database.rollback()
             page.row, page.used_by = wanted(row.id)
+            if _is_present(page.row, credential):
+                # The button was pressed twice, or somebody else was asked to do the same.
+                tell("This was done already; nothing more was changed.")
+                return redirect(url_for(".auth_object", object_id=row.id))
             page.runs, page.form.version.data = [], str(page.row.version)
             page.conflict = f"{exc.by or 'Somebody'} saved a change {ago(page.row.updated_at)}."
             return page.render(409)
-        for setup in setups.using(database, changed):
-            if setup.connection in proven:
-                setups.mark_verified(setup, setups.values_of(setup, found.vault), found.vault, by=actor())
+        good, held = note_proven(database, changed, proven)
+        kind = "certificate" if credential.certificate else "client_secret"
+        note(database, page.endpoint.rpartition(".")[2], credential_log.place(changed), kind)
         database.commit()
     found.connections.look_again()
     tell(told)
-    for connection in proven:
+    for connection in good:
         released = release(found, connection)
         tell(f"Connection “{connection}” was tested with it and works. {released}".strip())
-    for setup in page.used_by:
-        if setup.connection not in proven:
-            tell(f"Connection “{setup.connection}” is not proven with it: its mail is held.", "warning")
+    for connection in held:
+        tell(f"Connection “{connection}” is not proven with it: its mail is held.", "warning")
     return redirect(url_for(".auth_object", object_id=row.id))
+
+
+def _is_present(row: AuthObject, wanted: Credential) -> bool:
+    """Whether what is stored shows Microsoft the very secret or certificate that is wanted."""
+    try:
+        return stored.shown_first(stored.credential_of(row, engine().vault)) == stored.shown_first(wanted)
+    except OutmailError:
+        return False
 
 
 @pages.post(f"/auth-objects/<{ID}:object_id>/secret/undo")
@@ -162,7 +174,8 @@ def undo_secret(object_id: int) -> ResponseReturnValue:
     row, used_by = _with_secret(object_id)
     form = SecretForm()
     page = Page(form, row, used_by, endpoint="outmail.undo_secret")
-    earlier = stored.credential_of(row, engine().vault).earlier
+    present = stored.credential_of(row, engine().vault)
+    earlier = present.earlier
     if earlier is None:
         tell("There is no earlier one to go back to.", "warning")
         return redirect(url_for(".auth_object", object_id=object_id))
@@ -170,7 +183,13 @@ def undo_secret(object_id: int) -> ResponseReturnValue:
     def change(database: Session, changed: AuthObject, version: int) -> None:
         stored.undo_replacement(database, changed, engine().vault, by=actor(), version=version)
 
-    present = stored.credential_of(row, engine().vault)
+    if wanted_action() != ANYWAY:
+        # The present one would stand in for it, and hide that it has been removed or has ended in the meantime.
+        run = _run(earlier).finish()
+        if not run.passed:
+            page.runs = [run]
+            page.refused = "Microsoft does not take the one before any more. Nothing was changed."
+            return page.render(422)
     back = stored.with_new_secret(present, earlier)
     return _switch(page, back, change, "The one before is in use again. The other is kept beside it.")
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
-from flask import Flask, Response, request
+from flask import Flask, Response, request, session
 from flask.testing import FlaskClient
+from markupsafe import escape
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
@@ -107,48 +113,102 @@ def titles(page: TestResponse) -> list[str]:
     return [" ".join(re.sub(r"<[^>]+>", " ", one).split()) for one in found]
 
 
-def search_answers(app: Flask, secrets: list[str], leaked: list[str]) -> None:
-    """Looks for the secrets in everything that the application answers from now on, streamed answers too."""
+#: Fields of forms in which a person enters what must never come back.
+SECRET_FIELDS = ("client_secret", "password", "certificate", "certificate_password", "pasted")
+# A token, and a private key, whosever they are.
+_ANYBODYS = re.compile(r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}|PRIVATE KEY-----")
 
-    def look(data: bytes | str, where: str) -> None:
+
+class Leaks:
+    """Looks for secrets in all that an application gives out: answers, streamed ones too, sessions and log lines.
+
+    Known are those that were given, those of the simulated Microsoft 365, and whatever is typed into a secret field;
+    each is looked for as it is and in the forms in which it travels.
+    """
+
+    def __init__(self, simulator: Simulator, *secrets: str) -> None:
+        self._simulator = simulator
+        self._given = {simulator.smtp_password, *secrets}
+        self._shown: set[str] = set()
+        self.found: list[str] = []
+
+    def watch(self, app: Flask) -> None:
+        app.before_request(self._learn)
+        app.after_request(self._search)
+
+    def look(self, data: bytes | str, where: str) -> None:
         text = data if isinstance(data, str) else data.decode("utf-8", "replace")
-        leaked.extend(f"{where} shows {secret[:4]}…" for secret in secrets if secret in text)
+        secrets = self._given | {one for app in self._simulator.state.apps() for one in (app.secret, *app.more_secrets)}
+        # What is typed as a name too is no secret; nor is that of a managed identity, which has none.
+        secrets -= {"", *self._shown}
+        self.found += [f"{where} shows {one[:4]}…" for one in secrets if any(form in text for form in _forms(one))]
+        self.found += [f"{where} shows {match[0][:12]}…" for match in _ANYBODYS.finditer(text)]
 
-    def watched(parts: Any, where: str) -> Iterator[Any]:
+    def _learn(self) -> None:
+        self._shown |= {text for name, text in request.form.items() if name not in SECRET_FIELDS}
+        for name in SECRET_FIELDS:
+            # The pieces of a key or of what was pasted are long; a word of a few letters stands in many a text.
+            pieces = re.findall(r"[^\s\"',]+", request.form.get(name, "")) if name in ("certificate", "pasted") else []
+            typed = {request.form.get(name, ""), *(one for one in pieces if "~" in one or len(one) == 64)}
+            self._given |= {one for one in typed if len(one) >= 8}
+
+    def _search(self, response: Response) -> Response:
+        where = f"{request.method} {request.path}"
+        self.look(f"{response.headers} {dict(session)}", where)
+        if response.direct_passthrough:
+            return response  # a file of the package
+        if response.is_streamed:
+            response.response = self._watched(response.response, where)
+        else:
+            self.look(response.get_data(), where)
+        return response
+
+    def _watched(self, parts: Any, where: str) -> Iterator[Any]:
         try:
             for part in parts:
-                look(part, where)
+                self.look(part, where)
                 yield part
         finally:
             getattr(parts, "close", lambda: None)()
 
-    @app.after_request
-    def search(response: Response) -> Response:
-        where = f"{request.method} {request.path}"
-        look(str(response.headers), where)
-        if response.direct_passthrough:
-            return response  # a file of the package
-        if response.is_streamed:
-            response.response = watched(response.response, where)
-        else:
-            look(response.get_data(), where)
-        return response
+
+@lru_cache(maxsize=1000)
+def _forms(secret: str) -> frozenset[str]:
+    in_base64 = base64.b64encode(secret.encode()).decode().rstrip("=")
+    return frozenset({secret, quote(secret, safe=""), str(escape(secret)), json.dumps(secret)[1:-1], in_base64})
+
+
+class Listener(logging.Handler):
+    """Looks for them in every log line, with its traceback and its extra fields."""
+
+    def __init__(self, leaks: Leaks) -> None:
+        super().__init__()
+        self._leaks = leaks
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._leaks.look(f"{self.format(record)} {vars(record)}", f"the log of {record.name}")
 
 
 @pytest.fixture
 def make_site(make_app: MakeApp, simulator: Simulator) -> Iterator[Callable[..., Site]]:
-    leaked: list[str] = []
+    every: list[Leaks] = []
+    listeners: list[Listener] = []
 
     def make(**config: Any) -> Site:
         app, mail = make_app(db=True, **config)
-        keys = config.get("OUTMAIL_ENCRYPTION_KEYS") or []
-        search_answers(app, [simulator.client_secret, simulator.smtp_password, *keys], leaked)
+        leaks = Leaks(simulator, *(config.get("OUTMAIL_ENCRYPTION_KEYS") or []))
+        leaks.watch(app)
+        every.append(leaks)
+        listeners.append(Listener(leaks))
+        logging.getLogger().addHandler(listeners[-1])
         mail.access_control(lambda: True)
         mail.actor(lambda: "anna")
         return Site(app, mail, app.test_client(), simulator)
 
     yield make
-    assert leaked == [], "a page showed a secret"
+    for listener in listeners:
+        logging.getLogger().removeHandler(listener)
+    assert [one for leaks in every for one in leaks.found] == [], "a secret was shown"
 
 
 @pytest.fixture
@@ -172,15 +232,26 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def served(site: Site) -> Iterator[str]:
+def serve() -> Iterator[Callable[[Site], str]]:
+    """Serves a site over HTTP; returns the address of its pages."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, site.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}/outmail"
-    server.shutdown()
-    thread.join(5)
-    server.server_close()
+    with ExitStack() as stack:
+
+        def start(site: Site) -> str:
+            server = make_server("127.0.0.1", 0, site.app, threaded=True)
+            thread = threading.Thread(target=server.serve_forever, daemon=True)
+            thread.start()
+            stack.callback(server.server_close)
+            stack.callback(thread.join, 5)
+            stack.callback(server.shutdown)
+            return f"http://127.0.0.1:{server.port}/outmail"
+
+        yield start
+
+
+@pytest.fixture
+def served(site: Site, serve: Callable[[Site], str]) -> str:
+    return serve(site)
 
 
 @pytest.fixture
