@@ -249,6 +249,7 @@ def model_page() -> str:
 #: What applications, their tests and mail services of their own may rely on, besides what `flask_outmail` exports.
 MODULES = {
     "flask_outmail.services": ["register", "MailService", "Plan", "Environment"],
+    "flask_outmail.diagnosis.steps": ["Check", "Seen"],
     "flask_outmail.transports.base": ["Transport", "BulkTransport"],
     "flask_outmail.envelope": ["Envelope"],
     "flask_outmail.testing_outbox": [],

@@ -340,8 +340,10 @@ def test_alerts_reach_a_webhook_a_function_and_a_monitor(make_app: MakeApp, simu
 def test_the_mail_service_of_the_guide_sends(make_app: MakeApp) -> None:
     try:
         run("docs/how-to/write-a-mail-service.md", {})
-        _, mail = make_app({"service": "postbox", "host": "relay", "from_address": "shop@x.example"})
+        _, mail = make_app({"service": "postbox", "host": "relay.invalid", "from_address": "shop@x.example"})
         assert mail.send(make_message()).transport == "postbox"
+        *_, step = mail.diagnose()
+        assert (step.title, step.state, step.code) == ("relay.invalid answers", "failed", "no_answer")
     finally:
         services._registry.pop("postbox", None)
 
