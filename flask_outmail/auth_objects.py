@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from . import certificates
 from .errors import ConfigurationError, OutmailError
 from .models import AuthObject, Setup, utc_now
-from .settings import CLIENT_CREDENTIALS, FEDERATED, MANAGED_IDENTITY, Credential
+from .setup_values import CLIENT_CREDENTIALS, FEDERATED, MANAGED_IDENTITY, Credential
 from .vault import Vault
 
 

@@ -20,7 +20,8 @@ from .database import Database
 from .errors import ConfigurationError, OutmailError, TransportUnavailable
 from .models import Setup
 from .outbox import alerts, store
-from .settings import PRIMARY, Settings, SetupValues, flask_mail_values
+from .settings import PRIMARY, Settings, flask_mail_values
+from .setup_values import SetupValues
 from .transports.failover import Board, Failover, Way
 from .vault import Vault
 

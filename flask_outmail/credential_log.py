@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from . import auth_objects, setups
 from .errors import OutmailError
 from .models import AuditEntry, AuthObject, Proof, Setup
-from .settings import SetupValues
+from .setup_values import SetupValues
 from .vault import Vault
 
 #: The kind of proof that a credential gets by itself, and the steps that say something about a credential.

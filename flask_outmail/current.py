@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import services
-from .settings import SetupValues
+from .setup_values import SetupValues
 from .transports.base import Transport
 
 

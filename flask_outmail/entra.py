@@ -27,7 +27,7 @@ from .errors import (
     TransportUnavailable,
 )
 from .masking import Secrets, readable
-from .settings import FEDERATED, MANAGED_IDENTITY, Credential
+from .setup_values import FEDERATED, MANAGED_IDENTITY, Credential
 
 #: Set by Azure's workload identity (Kubernetes, App Service) to the file that holds the token to show to Entra.
 TOKEN_FILE_VARIABLE = "AZURE_FEDERATED_TOKEN_FILE"  # noqa: S105 -- a name, not a token

@@ -35,9 +35,10 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.schema import ColumnCollectionConstraint
 
-# Named there, because an import of the package must not load SQLAlchemy; given on from here.
-from .settings import FEDERATED, MANAGED_IDENTITY
 from .settings import PRIMARY as PRIMARY
+
+# Named there, because an import of the package must not load SQLAlchemy; given on from here.
+from .setup_values import FEDERATED, MANAGED_IDENTITY
 
 
 def utc_now() -> datetime:

@@ -25,7 +25,7 @@ from .headers import wire_address
 from .message import Address, Message
 from .models import PRIMARY, Proof, Setup, utc_now
 from .outbox import roster
-from .settings import Credential, SetupValues
+from .setup_values import Credential, SetupValues
 
 MINUTE_S = 60.0
 

@@ -21,7 +21,8 @@ from .diagnosis.smtp import SmtpProof
 from .diagnosis.steps import Check, Observer
 from .errors import ConfigurationError, InvalidMessage
 from .message import Address
-from .settings import Credential, Settings, SetupValues
+from .settings import Settings
+from .setup_values import Credential, SetupValues
 from .tokens import EntraTokens, TokenStore
 from .transports.base import Transport
 from .transports.graph import GraphTransport

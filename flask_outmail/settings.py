@@ -1,4 +1,4 @@
-"""Every configuration key, once; and the values a setup is made of.
+"""Every configuration key, once.
 
 `KEYS` is the one table of keys: the documentation and a test are compared with it. `Settings.from_config` reads the
 application's configuration once, in `init_app`; later changes have no effect, as with Flask-Mail.
@@ -6,32 +6,25 @@ application's configuration once, in `init_app`; later changes have no effect, a
 
 from __future__ import annotations
 
-import base64
 import ipaddress
-import json
 import logging
 import re
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import date, timezone, tzinfo
+from dataclasses import dataclass, field
+from datetime import timezone, tzinfo
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from .dsn import setup_of
 from .envelope import PRIMARY as PRIMARY
-from .errors import ConfigurationError, InvalidMessage
+from .errors import ConfigurationError
 from .message import Address
+from .reading import Reader, check_address, count, invalid, port
+from .setup_values import CONNECTION_NAME, SetupValues, Tls, setup_from_mapping
 
 logger = logging.getLogger(__name__)
-
-#: What a connection may be called.
-CONNECTION_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-
-Tls = Literal["starttls", "tls", "none"]
-TLS_CHOICES: tuple[Tls, ...] = ("starttls", "tls", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,112 +193,6 @@ KEYS: tuple[Key, ...] = (
 DEFAULTS = {key.name: key.default for key in KEYS}
 
 
-#: The kinds of credential, by the names that are stored and configured. `auth_objects.PROVIDERS` says what each needs.
-CLIENT_CREDENTIALS = "microsoft_client_credentials"
-FEDERATED = "microsoft_federated"
-MANAGED_IDENTITY = "microsoft_managed_identity"
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """The values of one authentication object, decrypted. Secrets never show in `repr`.
-
-    `provider` decides which of them count. Client credentials: exactly one of `client_secret` and `certificate` is
-    set; `certificate` is PEM text (key and certificate), or the base64 of a PFX file. Federated: a token of another
-    issuer is read from `token_file` ("" means the file that AZURE_FEDERATED_TOKEN_FILE names), or had from the
-    function registered as `token_function`. Managed identity: nothing, or the `client_id` of a user-assigned one.
-
-    The `previous_…` values are those that were in use before, kept while two overlap: they serve when Entra does not
-    take the newest. `expires_on` is what a person noted; a certificate says itself when it ends.
-    """
-
-    tenant: str = ""
-    client_id: str = ""
-    client_secret: str = field(default="", repr=False)
-    certificate: str = field(default="", repr=False)
-    certificate_password: str = field(default="", repr=False)
-    cloud: str = "global"
-    provider: str = CLIENT_CREDENTIALS
-    token_file: str = ""
-    token_function: str = ""
-    previous_client_secret: str = field(default="", repr=False)
-    previous_certificate: str = field(default="", repr=False)
-    previous_certificate_password: str = field(default="", repr=False)
-    expires_on: date | None = None
-
-    @property
-    def newest(self) -> Credential:
-        """This credential without the one before it."""
-        return replace(self, previous_client_secret="", previous_certificate="", previous_certificate_password="")
-
-    @property
-    def earlier(self) -> Credential | None:
-        """The one before it, by itself; None when none is kept."""
-        if not (self.previous_client_secret or self.previous_certificate):
-            return None
-        return replace(
-            self.newest,
-            client_secret=self.previous_client_secret,
-            certificate=self.previous_certificate,
-            certificate_password=self.previous_certificate_password,
-            expires_on=None,
-        )
-
-
-# Not part of what a passed test proves: a fallback that comes or goes changes nothing about the newest, and a date
-# is only a note.
-_NOT_PROVEN = ("previous_client_secret", "previous_certificate", "previous_certificate_password", "expires_on")
-# Came after the first version. Left out while empty, so that what was proven before stays proven.
-_ADDED_LATER = ("token_file", "token_function")
-
-
-@dataclass(frozen=True, slots=True)
-class SetupValues:
-    """All that a mail service needs to know to send: one revision of the outbound mail settings, decrypted.
-
-    `username` is the mailbox for the Microsoft services and the log-in name for SMTP. `auth_object` is the name of
-    the stored credential ("" when it came from configuration).
-    """
-
-    service: str = ""
-    host: str = ""
-    port: int = 0
-    tls: Tls = "starttls"
-    username: str = ""
-    password: str = field(default="", repr=False)
-    from_address: str = ""
-    from_name: str = ""
-    failure_alerts_to: str = ""
-    auth_object: str = ""
-    credential: Credential | None = None
-
-    def canonical(self) -> str:
-        """The same text for the same values, SECRETS INCLUDED: what a passed test is a proof of.
-
-        Only ever stored as a keyed hash of it (`Vault.fingerprints`): beside values that stand in the clear, a plain
-        hash would let anybody with a copy of the database try passwords. Who sends and who is alerted under which
-        name does not change whether mail flows, so `from_name` and `failure_alerts_to` stay out: mending a typo
-        there does not stop the mail.
-        """
-        values = asdict(self)
-        for name in ("from_name", "failure_alerts_to", "auth_object"):
-            values.pop(name)
-        credential = values["credential"] or {}
-        for name in credential and (*_NOT_PROVEN, *(one for one in _ADDED_LATER if not credential[one])):
-            credential.pop(name)
-        return json.dumps(values, sort_keys=True)
-
-    @property
-    def sender(self) -> str:
-        """The setup's own From, as a message's sender; "" when it has none."""
-        name, address = self.from_name, self.from_address
-        return f"{name} <{address}>" if name and address else address
-
-    def filled(self, **values: Any) -> SetupValues:
-        """A copy with `values` where this one has none."""
-        return replace(self, **{name: value for name, value in values.items() if not getattr(self, name)})
-
-
 @dataclass(frozen=True, slots=True)
 class DkimKey:
     """Who signs with DKIM: the domain (d=), the selector (s=), and the RSA key in PEM."""
@@ -332,78 +219,78 @@ class Route:
 class Settings:
     """The application's configuration, read once and checked."""
 
-    url_prefix: str = "/outmail"
-    encryption_keys: tuple[str, ...] = field(default=(), repr=False)
-    clouds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    ca_file: str = ""
-    base_template: str = ""
-    locale: str = ""
-    timezone: str = "UTC"
-    template_folder: str = "mail"
-    base_url: str = ""
-    dns_servers: tuple[str, ...] = ()
-    test_networks: tuple[str, ...] = ()
-    redirect_to: tuple[str, ...] = ()
-    allowed_recipients: tuple[str, ...] = ()
-    connect_timeout_s: float = 10.0
-    smtp_timeout_s: float = 60.0
-    smtp_connections: int = 10
-    smtp_idle_s: float = 30.0
-    smtp_age_s: float = 600.0
-    smtp_pipelining: bool = True
-    smtp_chunking: bool = True
-    smtp_window: int = 1
-    dkim: DkimKey | None = None
-    graph_timeout_s: float = 60.0
-    graph_large_messages: bool = True
-    graph_check: bool = False
-    token_timeout_s: float = 20.0
-    auth_objects_max: int = 100
-    test_valid_s: int = 3600
-    tests_per_minute: int = 20
-    tests_per_person: int = 10
-    alert_pause_s: int = 3600
-    alert_grace_s: int = 120
-    alert_repeats: int = 10
-    alert_queue_minutes: int = 15
-    alert_worker_s: int = 180
-    watch_s: int = 60
-    check_s: int = 86400
+    url_prefix: str
+    encryption_keys: tuple[str, ...] = field(repr=False)
+    clouds: Mapping[str, Mapping[str, Any]]
+    ca_file: str
+    base_template: str
+    locale: str
+    timezone: str
+    template_folder: str
+    base_url: str
+    dns_servers: tuple[str, ...]
+    test_networks: tuple[str, ...]
+    redirect_to: tuple[str, ...]
+    allowed_recipients: tuple[str, ...]
+    connect_timeout_s: float
+    smtp_timeout_s: float
+    smtp_connections: int
+    smtp_idle_s: float
+    smtp_age_s: float
+    smtp_pipelining: bool
+    smtp_chunking: bool
+    smtp_window: int
+    dkim: DkimKey | None
+    graph_timeout_s: float
+    graph_large_messages: bool
+    graph_check: bool
+    token_timeout_s: float
+    auth_objects_max: int
+    test_valid_s: int
+    tests_per_minute: int
+    tests_per_person: int
+    alert_pause_s: int
+    alert_grace_s: int
+    alert_repeats: int
+    alert_queue_minutes: int
+    alert_worker_s: int
+    watch_s: int
+    check_s: int
     #: The address of a Slack or Teams webhook is a secret: whoever knows it may post there.
-    alert_webhook_url: str = field(default="", repr=False)
-    alert_webhook_kind: str = "json"
-    alert_webhook_secret: str = field(default="", repr=False)
-    alert_webhook_timeout_s: float = 5.0
-    health_token: str = field(default="", repr=False)
-    delivery: str = "direct"
-    spool_dir: str = ""
-    log_direct: bool = True
-    keep_accepted_days: int = 90
-    keep_failed_days: int = 180
-    keep_unknown_days: int = 365
-    keep_cancelled_days: int = 30
-    keep_audit_days: int = 730
-    keep_bodies_days: int = 0
-    keep_failed_bodies_days: int = 14
-    log_max_rows: int = 1_000_000
-    log_max_bytes: int = 1024**3
-    at_least_once: bool = False
-    stored_message_max_bytes: int = 25 * 1024 * 1024
-    retry_first_s: float = 30.0
-    retry_cap_s: float = 3600.0
-    retry_max_age_s: float = 3 * 86400.0
-    retry_max_attempts: int = 20
-    breaker_faults: int = 3
-    rate_per_minute: Mapping[str, int] = field(default_factory=dict)
-    release_per_minute: int = 600
-    worker_poll_s: float = 1.0
-    worker_lease_s: float = 30.0
-    celery_sweep_s: float = 30.0
-    worker_in_debug: bool = True
+    alert_webhook_url: str = field(repr=False)
+    alert_webhook_kind: str
+    alert_webhook_secret: str = field(repr=False)
+    alert_webhook_timeout_s: float
+    health_token: str = field(repr=False)
+    delivery: str
+    spool_dir: str
+    log_direct: bool
+    keep_accepted_days: int
+    keep_failed_days: int
+    keep_unknown_days: int
+    keep_cancelled_days: int
+    keep_audit_days: int
+    keep_bodies_days: int
+    keep_failed_bodies_days: int
+    log_max_rows: int
+    log_max_bytes: int
+    at_least_once: bool
+    stored_message_max_bytes: int
+    retry_first_s: float
+    retry_cap_s: float
+    retry_max_age_s: float
+    retry_max_attempts: int
+    breaker_faults: int
+    rate_per_minute: Mapping[str, int]
+    release_per_minute: int
+    worker_poll_s: float
+    worker_lease_s: float
+    celery_sweep_s: float
+    worker_in_debug: bool
     #: The setups that configuration fixes, by connection, each with the key it comes from.
-    configured: Mapping[str, tuple[SetupValues, str]] = field(default_factory=dict)
-    routes: tuple[Route, ...] = ()
-    fallback: SetupValues | None = None
+    configured: Mapping[str, tuple[SetupValues, str]]
+    routes: tuple[Route, ...]
+    fallback: SetupValues | None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
@@ -426,16 +313,17 @@ class Settings:
 
     @classmethod
     def _from_config(cls, config: Mapping[str, Any]) -> Settings:
+        read = Reader(config, DEFAULTS)
         for key in config:
             if key.startswith("OUTMAIL_") and key not in DEFAULTS:
                 # A warning, not an error: a key of a newer version must not stop an older one.
                 logger.warning("unknown configuration key", extra={"key": key})
-        prefix = _text(config, "OUTMAIL_URL_PREFIX")
+        prefix = read.text("OUTMAIL_URL_PREFIX")
         if not prefix.startswith("/") or prefix.endswith("/"):
-            raise ConfigurationError("OUTMAIL_URL_PREFIX must begin with / and not end with it", code="config_invalid")
-        ca_file = str(config.get("OUTMAIL_CA_FILE") or "")
+            raise invalid("OUTMAIL_URL_PREFIX must begin with / and not end with it")
+        ca_file = read.text("OUTMAIL_CA_FILE")
         if ca_file and not Path(ca_file).is_file():
-            raise ConfigurationError(f"OUTMAIL_CA_FILE: there is no file {ca_file}", code="config_invalid")
+            raise invalid(f"OUTMAIL_CA_FILE: there is no file {ca_file}")
         if ca_file:
             _check_authorities(ca_file)
         return cls(
@@ -443,69 +331,69 @@ class Settings:
             encryption_keys=_keys(config.get("OUTMAIL_ENCRYPTION_KEYS")),
             clouds=_clouds(config.get("OUTMAIL_CLOUDS")),
             ca_file=ca_file,
-            base_template=str(config.get("OUTMAIL_BASE_TEMPLATE") or ""),
-            locale=_locale(config),
-            timezone=_timezone(config),
-            template_folder=_text(config, "OUTMAIL_TEMPLATE_FOLDER").strip("/"),
-            base_url=_base_url(config),
-            dns_servers=_texts(config, "OUTMAIL_DNS_SERVERS"),
-            test_networks=_networks(config),
-            redirect_to=_redirect_to(config),
-            allowed_recipients=_allowed(config),
-            connect_timeout_s=_positive(config, "OUTMAIL_CONNECT_TIMEOUT_SECONDS"),
-            smtp_timeout_s=_positive(config, "OUTMAIL_SMTP_TIMEOUT_SECONDS"),
-            smtp_connections=_count(config, "OUTMAIL_SMTP_CONNECTIONS"),
-            smtp_idle_s=_positive(config, "OUTMAIL_SMTP_IDLE_SECONDS"),
-            smtp_age_s=_positive(config, "OUTMAIL_SMTP_AGE_SECONDS"),
-            smtp_pipelining=bool(config.get("OUTMAIL_SMTP_PIPELINING", True)),
-            smtp_chunking=bool(config.get("OUTMAIL_SMTP_CHUNKING", True)),
-            smtp_window=_count(config, "OUTMAIL_SMTP_WINDOW"),
-            dkim=_dkim_key(config),
-            graph_timeout_s=_positive(config, "OUTMAIL_GRAPH_TIMEOUT_SECONDS"),
-            graph_large_messages=_flag(config, "OUTMAIL_GRAPH_LARGE_MESSAGES"),
-            graph_check=_flag(config, "OUTMAIL_GRAPH_CHECK"),
-            token_timeout_s=_positive(config, "OUTMAIL_TOKEN_TIMEOUT_SECONDS"),
-            auth_objects_max=_count(config, "OUTMAIL_AUTH_OBJECTS_MAX"),
-            test_valid_s=_count(config, "OUTMAIL_TEST_VALID_SECONDS"),
-            tests_per_minute=_count(config, "OUTMAIL_TESTS_PER_MINUTE"),
-            tests_per_person=_count(config, "OUTMAIL_TESTS_PER_PERSON"),
-            alert_pause_s=_count(config, "OUTMAIL_ALERT_PAUSE_SECONDS"),
-            alert_grace_s=_count(config, "OUTMAIL_ALERT_GRACE_SECONDS"),
-            alert_repeats=_count(config, "OUTMAIL_ALERT_REPEATS"),
-            alert_queue_minutes=_count(config, "OUTMAIL_ALERT_QUEUE_MINUTES"),
-            alert_worker_s=_count(config, "OUTMAIL_ALERT_WORKER_SECONDS"),
-            watch_s=_count(config, "OUTMAIL_WATCH_SECONDS"),
-            check_s=0 if config.get("OUTMAIL_CHECK_SECONDS") == 0 else _count(config, "OUTMAIL_CHECK_SECONDS"),
-            alert_webhook_url=_webhook_url(config.get("OUTMAIL_ALERT_WEBHOOK_URL")),
-            alert_webhook_kind=_webhook_kind(config),
-            alert_webhook_secret=_one_line(config, "OUTMAIL_ALERT_WEBHOOK_SECRET"),
-            alert_webhook_timeout_s=_positive(config, "OUTMAIL_ALERT_WEBHOOK_TIMEOUT_SECONDS"),
-            health_token=_health_token(config),
-            delivery=_choice(config, "OUTMAIL_DELIVERY", ("direct", "outbox")),
-            spool_dir=str(config.get("OUTMAIL_SPOOL_DIR") or ""),
-            log_direct=_flag(config, "OUTMAIL_LOG_DIRECT"),
-            keep_accepted_days=_count(config, "OUTMAIL_KEEP_ACCEPTED_DAYS"),
-            keep_failed_days=_count(config, "OUTMAIL_KEEP_FAILED_DAYS"),
-            keep_unknown_days=_count(config, "OUTMAIL_KEEP_UNKNOWN_DAYS"),
-            keep_cancelled_days=_count(config, "OUTMAIL_KEEP_CANCELLED_DAYS"),
-            keep_audit_days=_count(config, "OUTMAIL_KEEP_AUDIT_DAYS"),
-            keep_bodies_days=_count_or_none(config, "OUTMAIL_KEEP_BODIES_DAYS"),
-            keep_failed_bodies_days=_count_or_none(config, "OUTMAIL_KEEP_FAILED_BODIES_DAYS"),
-            log_max_rows=_count(config, "OUTMAIL_LOG_MAX_ROWS"),
-            log_max_bytes=_count_or_none(config, "OUTMAIL_LOG_MAX_BYTES"),
-            at_least_once=_flag(config, "OUTMAIL_AT_LEAST_ONCE"),
-            stored_message_max_bytes=_count(config, "OUTMAIL_STORED_MESSAGE_MAX_BYTES"),
-            retry_first_s=_positive(config, "OUTMAIL_RETRY_FIRST_SECONDS"),
-            retry_cap_s=_positive(config, "OUTMAIL_RETRY_CAP_SECONDS"),
-            retry_max_age_s=_positive(config, "OUTMAIL_RETRY_MAX_AGE_SECONDS"),
-            retry_max_attempts=_count(config, "OUTMAIL_RETRY_MAX_ATTEMPTS"),
-            breaker_faults=_count(config, "OUTMAIL_BREAKER_FAULTS"),
-            rate_per_minute=_rates(config.get("OUTMAIL_RATE_PER_MINUTE")),
-            release_per_minute=_count(config, "OUTMAIL_RELEASE_PER_MINUTE"),
-            worker_poll_s=_positive(config, "OUTMAIL_WORKER_POLL_SECONDS"),
-            worker_lease_s=_positive(config, "OUTMAIL_WORKER_LEASE_SECONDS"),
-            celery_sweep_s=_positive(config, "OUTMAIL_CELERY_SWEEP_SECONDS"),
-            worker_in_debug=_flag(config, "OUTMAIL_WORKER_IN_DEBUG"),
+            base_template=read.text("OUTMAIL_BASE_TEMPLATE"),
+            locale=_locale(read),
+            timezone=_timezone(read),
+            template_folder=read.text("OUTMAIL_TEMPLATE_FOLDER").strip("/"),
+            base_url=_base_url(read),
+            dns_servers=read.texts("OUTMAIL_DNS_SERVERS"),
+            test_networks=_networks(read),
+            redirect_to=_redirect_to(read),
+            allowed_recipients=_allowed(read),
+            connect_timeout_s=read.positive("OUTMAIL_CONNECT_TIMEOUT_SECONDS"),
+            smtp_timeout_s=read.positive("OUTMAIL_SMTP_TIMEOUT_SECONDS"),
+            smtp_connections=read.count("OUTMAIL_SMTP_CONNECTIONS"),
+            smtp_idle_s=read.positive("OUTMAIL_SMTP_IDLE_SECONDS"),
+            smtp_age_s=read.positive("OUTMAIL_SMTP_AGE_SECONDS"),
+            smtp_pipelining=read.flag("OUTMAIL_SMTP_PIPELINING"),
+            smtp_chunking=read.flag("OUTMAIL_SMTP_CHUNKING"),
+            smtp_window=read.count("OUTMAIL_SMTP_WINDOW"),
+            dkim=_dkim_key(read),
+            graph_timeout_s=read.positive("OUTMAIL_GRAPH_TIMEOUT_SECONDS"),
+            graph_large_messages=read.flag("OUTMAIL_GRAPH_LARGE_MESSAGES"),
+            graph_check=read.flag("OUTMAIL_GRAPH_CHECK"),
+            token_timeout_s=read.positive("OUTMAIL_TOKEN_TIMEOUT_SECONDS"),
+            auth_objects_max=read.count("OUTMAIL_AUTH_OBJECTS_MAX"),
+            test_valid_s=read.count("OUTMAIL_TEST_VALID_SECONDS"),
+            tests_per_minute=read.count("OUTMAIL_TESTS_PER_MINUTE"),
+            tests_per_person=read.count("OUTMAIL_TESTS_PER_PERSON"),
+            alert_pause_s=read.count("OUTMAIL_ALERT_PAUSE_SECONDS"),
+            alert_grace_s=read.count("OUTMAIL_ALERT_GRACE_SECONDS"),
+            alert_repeats=read.count("OUTMAIL_ALERT_REPEATS"),
+            alert_queue_minutes=read.count("OUTMAIL_ALERT_QUEUE_MINUTES"),
+            alert_worker_s=read.count("OUTMAIL_ALERT_WORKER_SECONDS"),
+            watch_s=read.count("OUTMAIL_WATCH_SECONDS"),
+            check_s=read.count_or_none("OUTMAIL_CHECK_SECONDS"),
+            alert_webhook_url=_webhook_url(read),
+            alert_webhook_kind=read.choice("OUTMAIL_ALERT_WEBHOOK_KIND", WEBHOOK_KINDS),
+            alert_webhook_secret=read.line("OUTMAIL_ALERT_WEBHOOK_SECRET"),
+            alert_webhook_timeout_s=read.positive("OUTMAIL_ALERT_WEBHOOK_TIMEOUT_SECONDS"),
+            health_token=_health_token(read),
+            delivery=read.choice("OUTMAIL_DELIVERY", ("direct", "outbox")),
+            spool_dir=read.text("OUTMAIL_SPOOL_DIR"),
+            log_direct=read.flag("OUTMAIL_LOG_DIRECT"),
+            keep_accepted_days=read.count("OUTMAIL_KEEP_ACCEPTED_DAYS"),
+            keep_failed_days=read.count("OUTMAIL_KEEP_FAILED_DAYS"),
+            keep_unknown_days=read.count("OUTMAIL_KEEP_UNKNOWN_DAYS"),
+            keep_cancelled_days=read.count("OUTMAIL_KEEP_CANCELLED_DAYS"),
+            keep_audit_days=read.count("OUTMAIL_KEEP_AUDIT_DAYS"),
+            keep_bodies_days=read.count_or_none("OUTMAIL_KEEP_BODIES_DAYS"),
+            keep_failed_bodies_days=read.count_or_none("OUTMAIL_KEEP_FAILED_BODIES_DAYS"),
+            log_max_rows=read.count("OUTMAIL_LOG_MAX_ROWS"),
+            log_max_bytes=read.count_or_none("OUTMAIL_LOG_MAX_BYTES"),
+            at_least_once=read.flag("OUTMAIL_AT_LEAST_ONCE"),
+            stored_message_max_bytes=read.count("OUTMAIL_STORED_MESSAGE_MAX_BYTES"),
+            retry_first_s=read.positive("OUTMAIL_RETRY_FIRST_SECONDS"),
+            retry_cap_s=read.positive("OUTMAIL_RETRY_CAP_SECONDS"),
+            retry_max_age_s=read.positive("OUTMAIL_RETRY_MAX_AGE_SECONDS"),
+            retry_max_attempts=read.count("OUTMAIL_RETRY_MAX_ATTEMPTS"),
+            breaker_faults=read.count("OUTMAIL_BREAKER_FAULTS"),
+            rate_per_minute=_rates(read),
+            release_per_minute=read.count("OUTMAIL_RELEASE_PER_MINUTE"),
+            worker_poll_s=read.positive("OUTMAIL_WORKER_POLL_SECONDS"),
+            worker_lease_s=read.positive("OUTMAIL_WORKER_LEASE_SECONDS"),
+            celery_sweep_s=read.positive("OUTMAIL_CELERY_SWEEP_SECONDS"),
+            worker_in_debug=read.flag("OUTMAIL_WORKER_IN_DEBUG"),
             configured=_configured(config),
             routes=_routes(config),
             fallback=_flask_mail_setup(config),
@@ -521,44 +409,41 @@ def zone(name: str) -> tzinfo:
     return timezone.utc if name == "UTC" else ZoneInfo(name)
 
 
-def _locale(config: Mapping[str, Any]) -> str:
-    text = str(config.get("OUTMAIL_LOCALE") or "")
+def _locale(read: Reader) -> str:
+    text = read.text("OUTMAIL_LOCALE")
     if text and not re.fullmatch(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*", text):
-        raise ConfigurationError("OUTMAIL_LOCALE must be like de or pt_BR", code="config_invalid")
+        raise invalid("OUTMAIL_LOCALE must be like de or pt_BR")
     return text
 
 
-def _timezone(config: Mapping[str, Any]) -> str:
-    text = _text(config, "OUTMAIL_TIMEZONE")
+def _timezone(read: Reader) -> str:
+    text = read.text("OUTMAIL_TIMEZONE")
     try:
         zone(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ConfigurationError(
-            "OUTMAIL_TIMEZONE must be the name of a zone known to this machine, like Europe/Berlin",
-            code="config_invalid",
-        ) from None
+        raise invalid("OUTMAIL_TIMEZONE must be the name of a zone known to this machine, like Europe/Berlin") from None
     return text
 
 
-def _base_url(config: Mapping[str, Any]) -> str:
-    text = str(config.get("OUTMAIL_BASE_URL") or "")
+def _base_url(read: Reader) -> str:
+    text = read.text("OUTMAIL_BASE_URL")
     if text and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
-        raise ConfigurationError("OUTMAIL_BASE_URL must be like https://shop.example.com", code="config_invalid")
+        raise invalid("OUTMAIL_BASE_URL must be like https://shop.example.com")
     return text
 
 
-def _dkim_key(config: Mapping[str, Any]) -> DkimKey | None:
+def _dkim_key(read: Reader) -> DkimKey | None:
     names = ("OUTMAIL_DKIM_DOMAIN", "OUTMAIL_DKIM_SELECTOR", "OUTMAIL_DKIM_KEY_FILE")
-    domain, selector, path = (str(config.get(name) or "") for name in names)
+    domain, selector, path = (read.text(name) for name in names)
     if not (domain or selector or path):
         return None
     for name, value in zip(names, (domain, selector, path), strict=True):
         if not value or not value.isascii() or not value.isprintable():
-            raise ConfigurationError(f"{name} is needed for DKIM, in plain characters", code="config_invalid")
+            raise invalid(f"{name} is needed for DKIM, in plain characters")
     try:
         return DkimKey(domain, selector, Path(path).read_text("ascii"))
     except (OSError, ValueError):
-        raise ConfigurationError("OUTMAIL_DKIM_KEY_FILE: the file cannot be read", code="config_invalid") from None
+        raise invalid("OUTMAIL_DKIM_KEY_FILE: the file cannot be read") from None
 
 
 WEBHOOK_KINDS = ("json", "slack", "teams")
@@ -566,42 +451,23 @@ HEALTH_TOKEN_MIN_CHARS = 16
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
-def _webhook_url(value: Any) -> str:
+def _webhook_url(read: Reader) -> str:
     # The value never stands in the error: the address is what lets one post.
-    if value in (None, ""):
+    value = read.line("OUTMAIL_ALERT_WEBHOOK_URL")
+    if not value:
         return ""
-    where = urlsplit(str(value))
-    if not where.hostname or not str(value).isprintable() or " " in str(value):
-        raise ConfigurationError("OUTMAIL_ALERT_WEBHOOK_URL must be a URL", code="config_invalid")
+    where = urlsplit(value)
+    if not where.hostname or " " in value:
+        raise invalid("OUTMAIL_ALERT_WEBHOOK_URL must be a URL")
     if where.scheme != "https" and not (where.scheme == "http" and where.hostname in _LOOPBACK):
-        raise ConfigurationError(
-            "OUTMAIL_ALERT_WEBHOOK_URL must begin with https:// (http:// only for this machine)", code="config_invalid"
-        )
-    return str(value)
-
-
-def _webhook_kind(config: Mapping[str, Any]) -> str:
-    kind = _text(config, "OUTMAIL_ALERT_WEBHOOK_KIND")
-    if kind not in WEBHOOK_KINDS:
-        raise ConfigurationError(
-            f"OUTMAIL_ALERT_WEBHOOK_KIND must be one of {', '.join(WEBHOOK_KINDS)}", code="config_invalid"
-        )
-    return kind
-
-
-def _one_line(config: Mapping[str, Any], key: str) -> str:
-    value = str(config.get(key) or "")
-    if not value.isprintable():
-        raise ConfigurationError(f"{key} holds a line break or control character", code="config_invalid")
+        raise invalid("OUTMAIL_ALERT_WEBHOOK_URL must begin with https:// (http:// only for this machine)")
     return value
 
 
-def _health_token(config: Mapping[str, Any]) -> str:
-    token = _one_line(config, "OUTMAIL_HEALTH_TOKEN")
+def _health_token(read: Reader) -> str:
+    token = read.line("OUTMAIL_HEALTH_TOKEN")
     if token and len(token) < HEALTH_TOKEN_MIN_CHARS:
-        raise ConfigurationError(
-            f"OUTMAIL_HEALTH_TOKEN must have {HEALTH_TOKEN_MIN_CHARS} characters or more", code="config_invalid"
-        )
+        raise invalid(f"OUTMAIL_HEALTH_TOKEN must have {HEALTH_TOKEN_MIN_CHARS} characters or more")
     return token
 
 
@@ -609,87 +475,7 @@ def _check_authorities(ca_file: str) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
     except (ssl.SSLError, OSError):
-        raise ConfigurationError(
-            f"OUTMAIL_CA_FILE: {ca_file} holds no certificate in PEM", code="config_invalid"
-        ) from None
-
-
-_SETUP_FIELDS = {one.name for one in fields(SetupValues)} - {"credential", "auth_object"}
-_CREDENTIAL_FIELDS = {one.name for one in fields(Credential)}
-_CERTIFICATE_FIELDS = {"certificate", "previous_certificate"}
-
-
-def setup_from_mapping(setup: Any, key: str) -> SetupValues:
-    """Reads a setup written as one flat mapping, as in `OUTMAIL_SETUP`, or as one string (`dsn`).
-
-    A certificate may be the path of a PEM or PFX file. Which fields a service needs is that service's own affair.
-
-    Raises:
-        ConfigurationError: names `key` and the entry.
-    """
-    if isinstance(setup, str):
-        setup = setup_of(setup, key)
-    if not isinstance(setup, Mapping):
-        raise ConfigurationError(f"{key} must be a dict or a string", code="config_invalid")
-    unknown = sorted(str(name) for name in set(setup) - _SETUP_FIELDS - _CREDENTIAL_FIELDS)
-    if unknown:
-        raise ConfigurationError(f"{key}: unknown entry {', '.join(map(repr, unknown))}", code="config_unknown")
-    if not setup.get("service"):
-        raise ConfigurationError(f"{key}: 'service' is missing", code="config_invalid")
-    for name, value in setup.items():
-        if name not in _CERTIFICATE_FIELDS and isinstance(value, str) and not value.isprintable():
-            raise ConfigurationError(f"{key}: {name!r} holds a line break or control character", code="config_invalid")
-    values: dict[str, Any] = {
-        name: setup[name] if name == "port" else str(setup[name])
-        for name in _SETUP_FIELDS & set(setup)
-        if setup[name] is not None
-    }
-    if values.get("tls", "starttls") not in TLS_CHOICES:
-        raise ConfigurationError(f"{key}: 'tls' must be one of {', '.join(TLS_CHOICES)}", code="config_invalid")
-    if "port" in values:
-        values["port"] = _port(values["port"], f"{key}: 'port'")
-    credential = _credential_from(setup, key)
-    named = {name: Address.parse(values[name]) for name in ("from_address",) if values.get(name)}
-    if "from_address" in named:
-        values["from_address"] = named["from_address"].address
-        values.setdefault("from_name", named["from_address"].name)
-    return SetupValues(**values, credential=credential)
-
-
-def _credential_from(setup: Mapping[str, Any], key: str) -> Credential | None:
-    values: dict[str, Any] = {name: str(setup[name]) for name in _CREDENTIAL_FIELDS & set(setup) if setup[name]}
-    if not values:
-        return None
-    for name in _CERTIFICATE_FIELDS & set(values):
-        values[name] = _certificate_text(values[name], f"{key}: {name!r}")
-    if "expires_on" in values:
-        try:
-            values["expires_on"] = date.fromisoformat(values["expires_on"])
-        except ValueError:
-            raise ConfigurationError(
-                f"{key}: 'expires_on' must be a date like 2027-04-15", code="config_invalid"
-            ) from None
-    if "token_file" in values or "token_function" in values:
-        values.setdefault("provider", FEDERATED)
-    return Credential(**values)
-
-
-def _certificate_text(value: str, where: str) -> str:
-    if "-----BEGIN" in value:
-        return value
-    try:
-        data = Path(value).read_bytes()
-    except (OSError, ValueError):
-        if len(value) > 300 and re.fullmatch(r"[A-Za-z0-9+/=\s]+", value):
-            return value  # a PFX file in base64
-        # Never the value: it may be the key itself.
-        raise ConfigurationError(
-            f"{where} is neither PEM, nor base64 of a PFX file, nor a file that can be read",
-            code="config_invalid",
-        ) from None
-    if data.lstrip().startswith(b"-----BEGIN"):
-        return data.decode("ascii", "replace")
-    return base64.b64encode(data).decode()
+        raise invalid(f"OUTMAIL_CA_FILE: {ca_file} holds no certificate in PEM") from None
 
 
 def _flask_mail_setup(config: Mapping[str, Any]) -> SetupValues | None:
@@ -713,7 +499,7 @@ def flask_mail_values(config: Mapping[str, Any]) -> SetupValues:
     return SetupValues(
         service="smtp",
         host=str(value("MAIL_SERVER")),
-        port=_port(value("MAIL_PORT"), "MAIL_PORT"),
+        port=port(value("MAIL_PORT"), "MAIL_PORT"),
         tls=tls,
         username=str(value("MAIL_USERNAME")) if login else "",
         password=str(value("MAIL_PASSWORD")) if login else "",
@@ -722,23 +508,17 @@ def flask_mail_values(config: Mapping[str, Any]) -> SetupValues:
     )
 
 
-def _text(config: Mapping[str, Any], key: str) -> str:
-    value = config.get(key)
-    return str(DEFAULTS[key] if value is None else value)
-
-
 def _configured(config: Mapping[str, Any]) -> dict[str, tuple[SetupValues, str]]:
     found: dict[str, tuple[SetupValues, str]] = {}
     setup, others = config.get("OUTMAIL_SETUP"), config.get("OUTMAIL_CONNECTIONS") or {}
     if setup is not None:
         found[PRIMARY] = setup_from_mapping(setup, "OUTMAIL_SETUP"), "OUTMAIL_SETUP"
     if not isinstance(others, Mapping):
-        raise ConfigurationError("OUTMAIL_CONNECTIONS must be a dict", code="config_invalid")
+        raise invalid("OUTMAIL_CONNECTIONS must be a dict")
     for name, values in others.items():
         key = f"OUTMAIL_CONNECTIONS[{str(name)[:64]!r}]"
         if not CONNECTION_NAME.fullmatch(str(name)) or name == PRIMARY:
-            raise ConfigurationError(f"{key}: a name is lower-case letters, digits, - and _; primary is OUTMAIL_SETUP",
-                                     code="config_invalid")  # fmt: skip
+            raise invalid(f"{key}: a name is lower-case letters, digits, - and _; primary is OUTMAIL_SETUP")
         found[str(name)] = setup_from_mapping(values, key), key
     return found
 
@@ -747,124 +527,60 @@ def _routes(config: Mapping[str, Any]) -> tuple[Route, ...]:
     key = "OUTMAIL_ROUTES"
     value = config.get(key) or ()
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ConfigurationError(f"{key} must be a list", code="config_invalid")
+        raise invalid(f"{key} must be a list")
     found = []
     for number, rule in enumerate(value, 1):
         where = f"{key}, rule {number}"
         if not isinstance(rule, Mapping) or set(rule) - {"via", "from", "tag"} or not ({"from", "tag"} & set(rule)):
-            raise ConfigurationError(f"{where}: give `via`, and `from` or `tag`", code="config_invalid")
+            raise invalid(f"{where}: give `via`, and `from` or `tag`")
         if not CONNECTION_NAME.fullmatch(str(rule.get("via", ""))):
-            raise ConfigurationError(f"{where}: `via` must name a connection", code="config_invalid")
+            raise invalid(f"{where}: `via` must name a connection")
         sender = str(rule.get("from", "")).lower()
         if "from" in rule:
-            _check_address(f"x{sender}" if sender.startswith("@") else sender, where)
+            check_address(f"x{sender}" if sender.startswith("@") else sender, where)
         found.append(Route(str(rule["via"]), sender, str(rule.get("tag", ""))))
     return tuple(found)
 
 
-def _networks(config: Mapping[str, Any]) -> tuple[str, ...]:
+def _networks(read: Reader) -> tuple[str, ...]:
     key = "OUTMAIL_TEST_NETWORKS"
-    found = _texts(config, key)
+    found = read.texts(key)
     for one in found:
         try:
             ipaddress.ip_network(one, strict=False)
         except ValueError:
-            raise ConfigurationError(f"{key}: {one!r} is not a network", code="config_invalid") from None
+            raise invalid(f"{key}: {one!r} is not a network") from None
     return found
 
 
-def _redirect_to(config: Mapping[str, Any]) -> tuple[str, ...]:
+def _redirect_to(read: Reader) -> tuple[str, ...]:
     key = "OUTMAIL_REDIRECT_TO"
-    value = config.get(key)
-    addresses = (value,) if isinstance(value, str) and value else _texts(config, key)
+    value = read.raw(key)
+    addresses = (value,) if isinstance(value, str) and value else read.texts(key)
     for one in addresses:
-        _check_address(one, key)
+        check_address(one, key)
     return addresses
 
 
-def _allowed(config: Mapping[str, Any]) -> tuple[str, ...]:
+def _allowed(read: Reader) -> tuple[str, ...]:
     key = "OUTMAIL_ALLOWED_RECIPIENTS"
-    rules = _texts(config, key)
-    if config.get(key) is not None and not rules:
+    rules = read.texts(key)
+    if read.raw(key) is not None and not rules:
         # An empty list could mean nobody or everybody; guessing wrong would send staging's mail to customers.
-        raise ConfigurationError(f"{key} is empty: leave it out, or use MAIL_SUPPRESS_SEND", code="config_invalid")
+        raise invalid(f"{key} is empty: leave it out, or use MAIL_SUPPRESS_SEND")
     for one in rules:
-        _check_address(f"x{one}" if one.startswith("@") else one, key)
+        check_address(f"x{one}" if one.startswith("@") else one, key)
     return rules
 
 
-def _check_address(text: str, key: str) -> None:
-    try:
-        Address("", text).check(key)
-    except InvalidMessage:
-        raise ConfigurationError(f"{key}: {text!r} is not an address", code="config_invalid") from None
-
-
-def _texts(config: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    value = config.get(key) or ()
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ConfigurationError(f"{key} must be a list", code="config_invalid")
-    return tuple(str(one) for one in value)
-
-
-def _flag(config: Mapping[str, Any], key: str) -> bool:
-    value = config.get(key)
-    value = DEFAULTS[key] if value is None else value
-    if not isinstance(value, bool):
-        # Not by truth: "false" and "0", from an environment, would switch on what they mean to switch off.
-        raise ConfigurationError(f"{key} must be True or False", code="config_invalid")
-    return value
-
-
-def _choice(config: Mapping[str, Any], key: str, choices: tuple[str, ...]) -> str:
-    value = _text(config, key)
-    if value not in choices:
-        raise ConfigurationError(f"{key} must be one of {', '.join(choices)}", code="config_invalid")
-    return value
-
-
-def _rates(value: Any) -> Mapping[str, int]:
+def _rates(read: Reader) -> Mapping[str, int]:
     """By connection; the name "" stands for all that are not named."""
+    key = "OUTMAIL_RATE_PER_MINUTE"
+    value = read.raw(key)
     if value is None:
         return {}
     named = value if isinstance(value, Mapping) else {"": value}
-    return {
-        str(name): _count({"OUTMAIL_RATE_PER_MINUTE": rate}, "OUTMAIL_RATE_PER_MINUTE") for name, rate in named.items()
-    }
-
-
-def _positive(config: Mapping[str, Any], key: str) -> float:
-    value = config.get(key)
-    try:
-        number = float(DEFAULTS[key] if value is None else value)
-    except (TypeError, ValueError) as exc:
-        raise ConfigurationError(f"{key} must be a number, not {value!r}", code="config_invalid") from exc
-    # A wait without an end is never what anybody wants, and NaN compares false with everything.
-    if not 0 < number < float("inf"):
-        raise ConfigurationError(f"{key} must be greater than 0 and finite", code="config_invalid")
-    return number
-
-
-def _count(config: Mapping[str, Any], key: str) -> int:
-    number = _positive(config, key)
-    if number < 1 or number != int(number):
-        raise ConfigurationError(f"{key} must be a whole number, 1 or more", code="config_invalid")
-    return int(number)
-
-
-def _count_or_none(config: Mapping[str, Any], key: str) -> int:
-    """A whole number that may be 0."""
-    return 0 if config.get(key, DEFAULTS[key]) in (0, "0") else _count(config, key)
-
-
-def _port(value: Any, key: str) -> int:
-    try:
-        port = int(value)
-    except (TypeError, ValueError) as exc:
-        raise ConfigurationError(f"{key} must be a number from 1 to 65535", code="config_invalid") from exc
-    if not 1 <= port <= 65535:
-        raise ConfigurationError(f"{key} must be a number from 1 to 65535", code="config_invalid")
-    return port
+    return {str(name): count(rate, key) for name, rate in named.items()}
 
 
 def _keys(value: Any) -> tuple[str, ...]:
@@ -879,5 +595,5 @@ def _clouds(value: Any) -> Mapping[str, Mapping[str, Any]]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(cloud, Mapping) for cloud in value.values()):
-        raise ConfigurationError("OUTMAIL_CLOUDS must be a dict of dicts", code="config_invalid")
+        raise invalid("OUTMAIL_CLOUDS must be a dict of dicts")
     return value

@@ -20,7 +20,7 @@ from . import auth_objects
 from .auth_objects import Conflict
 from .errors import SecretUnreadable
 from .models import PRIMARY, AuthObject, Proof, Setup, utc_now
-from .settings import SetupValues, Tls
+from .setup_values import SetupValues, Tls
 from .vault import Vault
 
 #: What a revision says, in the order in which differences are shown. Secrets are compared but never shown.

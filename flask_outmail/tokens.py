@@ -25,7 +25,7 @@ from typing import Protocol
 from . import entra
 from .clouds import Cloud
 from .errors import AuthenticationFailed, DeliveryError, OutmailError, Throttled, TransportTimeout
-from .settings import Credential
+from .setup_values import Credential
 
 logger = logging.getLogger(__name__)
 

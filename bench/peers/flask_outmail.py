@@ -12,7 +12,7 @@ from flask import Flask
 
 from flask_outmail import Attachment, Mail, Message, Receipt, services
 from flask_outmail.envelope import Envelope
-from flask_outmail.settings import SetupValues
+from flask_outmail.setup_values import SetupValues
 from flask_outmail.transports.memory import MemoryTransport
 
 from ..job import FILE_NAME, FILE_TYPE, SENDER, Job, order

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from ..settings import CLIENT_CREDENTIALS, FEDERATED, MANAGED_IDENTITY
+from ..setup_values import CLIENT_CREDENTIALS, FEDERATED, MANAGED_IDENTITY
 
 
 class _Way(NamedTuple):

@@ -15,7 +15,7 @@ from .. import certificates, entra, masking, network
 from ..clouds import Cloud
 from ..entra import REFUSED_ITSELF
 from ..errors import ConfigurationError, OutmailError, TransportUnavailable
-from ..settings import FEDERATED, MANAGED_IDENTITY, Credential
+from ..setup_values import FEDERATED, MANAGED_IDENTITY, Credential
 from ..tokens import EntraTokens, Renewing, TokenStore
 from .remedies import Remedy, remedy_for
 from .steps import Check, Observer, Seen

@@ -25,7 +25,8 @@ from ..errors import (
     TransportUnavailable,
     UnsupportedFeature,
 )
-from ..settings import DkimKey, Tls
+from ..settings import DkimKey
+from ..setup_values import Tls
 from ..tokens import TokenSource
 from .smtp_client import Observer, Reply, SmtpClient
 from .smtp_judge import Judge

@@ -10,7 +10,7 @@ from ..auth_objects import PROVIDERS, Draft
 from ..engine import Engine
 from ..errors import OutmailError, SecretUnreadable
 from ..models import AuthObject
-from ..settings import CLIENT_CREDENTIALS, Credential
+from ..setup_values import CLIENT_CREDENTIALS, Credential
 from . import pasted
 from .blueprint import days_until
 from .forms import AuthObjectForm, SecretForm

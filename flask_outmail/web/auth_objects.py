@@ -24,7 +24,7 @@ from ..entra import TOKEN_FILE_VARIABLE
 from ..errors import ConfigurationError, OutmailError
 from ..models import PRIMARY, AuthObject, Setup, utc_now
 from ..proving import Trial, credential_checks
-from ..settings import Credential, SetupValues
+from ..setup_values import Credential, SetupValues
 from .activity import note
 from .auth_object_form import Entered, is_changed, offer_choices, read, show, stored_certificate
 from .blueprint import ID, actor, ago, engine, needs, pages, person, tell

@@ -23,7 +23,7 @@ from ..diagnosis import steps
 from ..errors import OutmailError
 from ..models import AuthObject, Setup
 from ..proving import credential_checks
-from ..settings import CLIENT_CREDENTIALS, Credential
+from ..setup_values import CLIENT_CREDENTIALS, Credential
 from .activity import note
 from .auth_object_form import MADE_HERE, OWN, offer_choices, read_secret, stored_certificate, wanted_days
 from .auth_objects import MADE_LATER, note_proven, try_with_setups, wanted

@@ -16,7 +16,7 @@ from ..message import Address
 from ..models import PRIMARY
 from ..proving import Trial
 from ..services import MailService
-from ..settings import CLIENT_CREDENTIALS, SetupValues
+from ..setup_values import CLIENT_CREDENTIALS, SetupValues
 from .auth_object_form import stored_certificate
 from .blueprint import actor, ago, engine, pages, person, tell
 from .forms import SetupForm, csrf_refused, in_order, number, wanted_action

@@ -15,7 +15,7 @@ from ..engine import Engine
 from ..errors import ConfigurationError, OutmailError, SecretUnreadable
 from ..models import PRIMARY, AuthObject, Proof, Setup
 from ..services import MailService
-from ..settings import CONNECTION_NAME, TLS_CHOICES, Credential, SetupValues, Tls
+from ..setup_values import CONNECTION_NAME, TLS_CHOICES, Credential, SetupValues, Tls
 from .forms import SetupForm, number
 
 # What a browser sends back need not be what it was given, and some databases refuse to look for just any text.

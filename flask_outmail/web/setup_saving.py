@@ -10,7 +10,7 @@ from .. import services, setups
 from ..engine import Engine
 from ..errors import OutmailError
 from ..models import AuthObject, Setup
-from ..settings import SetupValues
+from ..setup_values import SetupValues
 from .setup_form import Known
 
 #: How long a page may take to hand over what was held; the rest leaves later.

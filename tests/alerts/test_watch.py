@@ -15,8 +15,8 @@ from flask_outmail.models import AuthObject
 from flask_outmail.outbox import alerts
 from flask_outmail.outbox.conditions import Condition, Limits, conditions
 from flask_outmail.outbox.facts import Credential, Facts, Waiting
-from flask_outmail.settings import Credential as CredentialValues
-from flask_outmail.settings import SetupValues
+from flask_outmail.setup_values import Credential as CredentialValues
+from flask_outmail.setup_values import SetupValues
 from flask_outmail.simulator import Simulator
 
 from ..conftest import MakeApp, engine_of, graph_setup, make_message

@@ -10,7 +10,7 @@ from pathlib import Path
 from flask_outmail import auth_objects, setups
 from flask_outmail.auth_objects import Draft
 from flask_outmail.models import Setup
-from flask_outmail.settings import Credential, SetupValues
+from flask_outmail.setup_values import Credential, SetupValues
 
 from .field import Field, Report
 

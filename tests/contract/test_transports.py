@@ -22,7 +22,8 @@ from flask_outmail.errors import (
     UnsupportedFeature,
 )
 from flask_outmail.message import Message
-from flask_outmail.settings import Settings, setup_from_mapping
+from flask_outmail.settings import Settings
+from flask_outmail.setup_values import setup_from_mapping
 from flask_outmail.simulator import Fault, Simulator
 from flask_outmail.transports.base import Transport
 from flask_outmail.transports.memory import MemoryTransport

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from flask_outmail import setups, vault
 from flask_outmail.auth_objects import Draft, create
 from flask_outmail.models import Base
-from flask_outmail.settings import Credential, SetupValues
+from flask_outmail.setup_values import Credential, SetupValues
 from flask_outmail.simulator import Simulator
 
 from ..conftest import MakeApp, engine_of, make_message

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from flask_outmail import services
-from flask_outmail.settings import Settings, setup_from_mapping
+from flask_outmail.settings import Settings
+from flask_outmail.setup_values import setup_from_mapping
 from flask_outmail.simulator import Simulator
 from flask_outmail.transports.graph import GraphTransport
 

@@ -105,7 +105,7 @@ def test_a_generated_key_is_one_that_the_configuration_takes(make_app: MakeApp) 
 
 def test_auth_list_shows_no_secret(make_app: MakeApp, simulator: Simulator) -> None:
     from flask_outmail import auth_objects
-    from flask_outmail.settings import Credential
+    from flask_outmail.setup_values import Credential
 
     app, _ = make_app(db=True)
     assert "no authentication object yet" in runner(app).invoke(args=["outmail", "auth", "list"]).output

@@ -11,7 +11,7 @@ from flask_outmail import Mail, SetupNotVerified, message_held, setups
 from flask_outmail.models import PRIMARY, Delivery, Setup
 from flask_outmail.outbox import store
 from flask_outmail.proving import trial
-from flask_outmail.settings import SetupValues
+from flask_outmail.setup_values import SetupValues
 from flask_outmail.simulator import Simulator
 
 from ..conftest import MakeApp, asked, engine_of, make_message

@@ -16,7 +16,7 @@ from flask_outmail.envelope import Envelope, Receipt
 from flask_outmail.models import Lane, utc_now
 from flask_outmail.outbox import lanes
 from flask_outmail.outbox.lanes import LaneState
-from flask_outmail.settings import SetupValues
+from flask_outmail.setup_values import SetupValues
 from flask_outmail.working import make_worker
 
 from ..conftest import MakeApp, engine_of, make_message

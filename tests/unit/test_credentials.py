@@ -22,7 +22,7 @@ from flask_outmail.auth_objects import PROVIDERS, problems
 from flask_outmail.diagnosis import steps
 from flask_outmail.diagnosis.microsoft import TokenProof
 from flask_outmail.errors import AuthenticationFailed, ConfigurationError, TransportUnavailable
-from flask_outmail.settings import (
+from flask_outmail.setup_values import (
     CLIENT_CREDENTIALS,
     FEDERATED,
     MANAGED_IDENTITY,

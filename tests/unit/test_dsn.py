@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flask_outmail.errors import ConfigurationError
-from flask_outmail.settings import FEDERATED, MANAGED_IDENTITY, setup_from_mapping
+from flask_outmail.setup_values import FEDERATED, MANAGED_IDENTITY, setup_from_mapping
 
 
 def test_an_smtp_server_with_starttls() -> None:

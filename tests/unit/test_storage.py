@@ -19,7 +19,7 @@ from flask_outmail import auth_objects, certificates, setups
 from flask_outmail.auth_objects import Conflict, Draft, InUse, LimitReached, NotUnique
 from flask_outmail.errors import ConfigurationError, SecretUnreadable
 from flask_outmail.models import AuthObject, Base, Setup
-from flask_outmail.settings import Credential, SetupValues
+from flask_outmail.setup_values import Credential, SetupValues
 from flask_outmail.vault import Vault, derived_key, generate_key
 
 TENANT = "11111111-2222-4333-8444-555555555555"

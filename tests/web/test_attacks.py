@@ -19,7 +19,7 @@ from flask_outmail.diagnosis.microsoft import certificate_seen
 from flask_outmail.errors import Throttled
 from flask_outmail.models import Proof, utc_now
 from flask_outmail.proving import count_test
-from flask_outmail.settings import FEDERATED
+from flask_outmail.setup_values import FEDERATED
 from flask_outmail.simulator import Simulator
 
 from ..conftest import make_message

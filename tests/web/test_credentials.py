@@ -12,7 +12,7 @@ from cryptography import x509
 
 from flask_outmail import auth_objects, certificates, entra
 from flask_outmail.models import AuthObject
-from flask_outmail.settings import FEDERATED, MANAGED_IDENTITY, Credential
+from flask_outmail.setup_values import FEDERATED, MANAGED_IDENTITY, Credential
 from flask_outmail.vault import Vault, generate_key
 
 from ..conftest import make_message
