@@ -498,10 +498,10 @@ def test_an_upload_carries_no_token(simulator: Simulator, transport: GraphTransp
     ids=str,
 )
 def test_a_lost_answer_to_the_send_is_settled_by_what_the_mailbox_holds(
-    simulator: Simulator, transport: GraphTransport, fault: Fault
+    simulator: Simulator, make_transport: MakeTransport, fault: Fault
 ) -> None:
     simulator.faults.add(fault)
-    receipt = transport.deliver(message(BIG_FILE))
+    receipt = make_transport({"settle_s": 30.0}).deliver(message(BIG_FILE))
     assert receipt.accepted and receipt.request_id
     assert sent_once(simulator).attachments[0].content == BIG
 
@@ -510,7 +510,7 @@ def test_a_send_that_takes_its_time_is_waited_for(simulator: Simulator, make_tra
     """The draft is still in Drafts when one looks first: it must not be taken for unsent, or the mail comes twice."""
     simulator.behaviour.delivery_delay_s = 1.0
     simulator.faults.add(Fault(endpoint="send", happens=True, drop=True))
-    assert make_transport({"settle_s": 10.0}).deliver(message(BIG_FILE)).accepted
+    assert make_transport({"settle_s": 30.0}).deliver(message(BIG_FILE)).accepted
     assert len(simulator.delivered) == 1
 
 
@@ -535,9 +535,9 @@ def test_an_outcome_that_cannot_be_settled_is_unknown_and_its_draft_stays(
     assert drafts_left(simulator) == 1
 
 
-def test_a_draft_that_is_gone_after_a_429_is_looked_for(simulator: Simulator, transport: GraphTransport) -> None:
+def test_a_draft_that_is_gone_after_a_429_is_looked_for(simulator: Simulator, make_transport: MakeTransport) -> None:
     simulator.faults.add(Fault(endpoint="send", status=429, code="ApplicationThrottled", retry_after=0, happens=True))
-    assert transport.deliver(message(BIG_FILE)).accepted
+    assert make_transport({"settle_s": 30.0}).deliver(message(BIG_FILE)).accepted
     assert len(simulator.delivered) == 1
 
 
