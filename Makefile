@@ -6,9 +6,10 @@ READY := $(VENV)/ready
 TESTS ?= tests
 LOWEST := .venv-lowest
 LOWEST_PYTHON ?= python3.10
+FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos check lint types fix docs bench clean coverage lowest dist audit pyright
+.PHONY: help run test chaos check lint types fix docs bench clean coverage lowest dist audit pyright mutants fuzz
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -56,6 +57,15 @@ coverage: $(READY) ## Which lines and branches the quick tests do not reach; a p
 	$(BIN)/python -m coverage html -q
 	$(BIN)/python -m coverage report --skip-covered
 
+mutants: $(READY) ## Change one thing at a time, and list the changes that no test notices (takes minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'mutmut>=3.8'
+	$(BIN)/python -m mutmut run --max-children 1
+	$(BIN)/python -m mutmut results
+
+fuzz: $(READY) ## Grow inputs for headers, SMTP replies and Graph's errors, FUZZ_SECONDS=600 for each
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris>=2.3'
+	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
+
 lowest: ## Test the lowest allowed versions on the lowest Python (LOWEST_PYTHON=python3.10)
 	@$(LOWEST_PYTHON) --version || { echo "There is no $(LOWEST_PYTHON) here: give LOWEST_PYTHON=/path/to/python3.10"; exit 1; }
 	$(LOWEST_PYTHON) -m venv $(LOWEST)
@@ -75,5 +85,5 @@ chaos: $(READY) ## Kill workers, servers and networks while mail leaves (takes l
 	$(BIN)/python -m tests.chaos
 
 clean: ## Remove the environment and everything built
-	rm -rf $(VENV) $(LOWEST) .bench htmlcov .coverage* build dist docs/_build instance *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) .bench .fuzz mutants htmlcov .coverage* build dist docs/_build instance *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

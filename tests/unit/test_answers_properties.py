@@ -27,6 +27,8 @@ from flask_outmail.transports.smtp_client import MAX_REPLY_BYTES, ProtocolError,
 # The same examples on every run: a failure that comes and goes helps nobody.
 few = settings(derandomize=True, deadline=None, max_examples=40, database=None)
 
+#: Read once: it takes longer than all the rest.
+CONTEXT = ssl.create_default_context()
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=80)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -59,9 +61,7 @@ def heard(said: bytes, *, pieces: int = 1, ask: Callable[[SmtpClient], Any] = la
 
     thread = threading.Thread(target=serve)
     thread.start()
-    client = SmtpClient(
-        "127.0.0.1", listener.getsockname()[1], context=ssl.create_default_context(), connect_timeout_s=5, timeout_s=5
-    )
+    client = SmtpClient("127.0.0.1", listener.getsockname()[1], context=CONTEXT, connect_timeout_s=5, timeout_s=5)
     try:
         client.connect()
         return ask(client)

@@ -83,3 +83,61 @@ def test_every_error_says_what_to_do(kind: type[OutmailError]) -> None:
     if isinstance(error, errors.DeliveryError):
         assert error.fault in ("connection", "message", "nobody")
         assert isinstance(error.retryable, bool)
+
+
+def test_whose_fault_each_is_stands_in_the_tree() -> None:
+    drawn = dict(
+        re.findall(r"(?m)^[ │├└─]*(\w+) .*?(connection's|message's|nobody's|nobody knows)", errors.__doc__ or "")
+    )
+    for name, whose in drawn.items():
+        assert getattr(errors, name).fault == whose.partition("'")[0].partition(" ")[0], name
+    assert len(drawn) == 7
+
+
+@pytest.mark.parametrize(
+    "kind", [errors.OutmailError, errors.ConfigurationError, errors.DeliveryError, errors.Throttled]
+)
+def test_an_error_of_which_nothing_more_is_known_claims_nothing_more(kind: type[OutmailError]) -> None:
+    error = kind("it went wrong")
+    assert (str(error), error.code, error.detail, error.advice) == ("it went wrong", "", "", kind.advice)
+    assert "advice" not in vars(error)
+    if isinstance(error, errors.DeliveryError):
+        assert (error.transport, error.request_id, error.retry_after_s) == ("", "", None)
+        assert error.retryable is (kind is errors.Throttled)
+        assert (error.smtp_code, error.smtp_error) == (0, b"it went wrong")
+
+
+FACTS = {"code": "550-5.7.3", "detail": "they said", "advice": "do this", "transport": "smtp", "retryable": True,
+         "retry_after_s": 3.0, "request_id": "r"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.AuthenticationFailed("no", **FACTS),
+        RecipientsRefused("no", recipients={}, **FACTS),
+        SenderRefused("no", sender="a@x.example", **FACTS),
+    ],
+)
+def test_what_is_told_to_an_error_can_be_read_from_it(error: errors.DeliveryError) -> None:
+    assert {name: getattr(error, name) for name in FACTS} == FACTS
+    assert error.smtp_code == 550
+    assert repr(error) == f"{type(error).__name__}('no', code='550-5.7.3')"
+    assert getattr(error, "sender", "a@x.example") == "a@x.example"
+
+
+def test_errors_with_facts_of_their_own_keep_them() -> None:
+    held = SetupNotVerified("held")
+    assert (held.held, held.code) == (False, "setup_not_verified")
+    assert (SetupNotVerified("x", held=True, code="other").held, SetupNotVerified("x", code="other").code) == (
+        True,
+        "other",
+    )
+    feature = errors.UnsupportedFeature("no", feature="SMTPUTF8", transport="smtp", advice="do this")
+    assert (feature.feature, feature.transport, feature.code) == ("SMTPUTF8", "smtp", "unsupported_feature")
+    assert feature.advice == "do this"
+    assert errors.UnsupportedFeature("no", feature="x", transport="y").advice == ""
+
+
+def test_half_a_character_in_what_a_server_said_does_not_stop_the_error() -> None:
+    assert errors.DeliveryError("no", detail="\ud83d").smtp_error == b"?"

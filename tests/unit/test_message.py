@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,3 +175,153 @@ def test_a_field_that_cannot_say_what_it_holds_is_refused(changes: dict[str, Any
 
 def test_a_thread_may_be_given_as_it_stands_in_the_header() -> None:
     assert message(references="<1@x.example> <2@x.example>").thread == ["<1@x.example>", "<2@x.example>"]
+
+
+NOTE = Attachment("a.txt", "text/plain", b"x")
+
+
+def attached(**changes: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {"filename": "a.txt", "content_type": "text/plain", "data": b"x", **changes}
+    return {"attachments": [Attachment(**given)]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "code", "said"),
+    [
+        ({"recipients": []}, MissingRecipients, "recipients_missing", "the message has no recipients"),
+        ({"sender": None}, MissingSender, "sender_missing", "the message has no sender"),
+        ({"subject": "a\nb"}, BadHeaderError, "header_line_break", "subject holds a line break"),
+        ({"subject": "a\0b"}, BadHeaderError, "header_control", "subject holds a control character"),
+        ({"sender": "a\n@x.example"}, BadHeaderError, "header_line_break", "sender holds"),
+        ({"reply_to": ["a@x.example", "b"]}, InvalidMessage, "address_invalid", "reply_to: 'b' is not"),
+        ({"reply_to": ("A", "b")}, InvalidMessage, "address_invalid", "reply_to: 'b' is not"),
+        ({"envelope_from": "b"}, InvalidMessage, "address_invalid", "envelope_from: 'b' is not"),
+        ({"read_receipt_to": "b"}, InvalidMessage, "address_invalid", "read_receipt_to: 'b' is not"),
+        ({"extra_headers": {"X A": "b"}}, BadHeaderError, "header_name", "extra_headers: 'X A' is not"),
+        ({"extra_headers": {"Bcc": "b"}}, InvalidMessage, "header_computed", "extra_headers: Bcc is made"),
+        ({"extra_headers": {"X-A": "b\nc"}}, BadHeaderError, "header_line_break", "extra_headers['X-A'] holds"),
+        ({"alts": {"calendar; method": "x"}}, BadHeaderError, "header_name", "alts: 'calendar; method' is not"),
+        ({"alts": {"HTML\n": "x"}}, BadHeaderError, "header_name", "alts: 'HTML\\n' is not"),
+        ({"mail_options": ["SIZE=1\n"]}, BadHeaderError, "header_control", "an ESMTP option holds"),
+        ({"mail_options": ["SIZE=ü"]}, BadHeaderError, "header_control", "an ESMTP option holds"),
+        ({"rcpt_options": ["NOTIFY=\0"]}, BadHeaderError, "header_control", "an ESMTP option holds"),
+        (attached(filename="a\n"), BadHeaderError, "header_line_break", "attachment filename holds"),
+        (attached(filename="a\0"), BadHeaderError, "header_line_break", "attachment filename holds"),
+        (attached(content_type="a/b\n"), BadHeaderError, "header_line_break", "attachment content_type holds"),
+        (attached(content_type="pdf"), InvalidMessage, "attachment_type", "attachment content_type 'pdf' is not"),
+        (attached(content_type="a/b;" + "x" * 497), InvalidMessage, "attachment_type", "attachment content_type 'a/b;"),
+        (attached(disposition="inline\n"), BadHeaderError, "header_line_break", "attachment disposition holds"),
+        (attached(disposition="form-data"), BadHeaderError, "header_name", "attachment disposition must be"),
+        (attached(headers={"X A": "b"}), BadHeaderError, "header_name", "attachment header 'X A' is not"),
+        (attached(headers={"Content-Type": "b"}), BadHeaderError, "header_name", "attachment header 'Content-Type'"),
+        (attached(headers={"X-A": "b\nc"}), BadHeaderError, "header_line_break", "attachment header X-A holds"),
+        ({"importance": "urgent"}, InvalidMessage, "field_invalid", "importance is high"),
+        ({"in_reply_to": "a b"}, InvalidMessage, "field_invalid", "in_reply_to, references: 'a b' is not"),
+        ({"references": ["<1@x>", "a b"]}, InvalidMessage, "field_invalid", "in_reply_to, references: 'a b' is not"),
+        ({"auto_submitted": "by a robot"}, InvalidMessage, "field_invalid", "auto_submitted is a keyword"),
+        ({"unsubscribe": "ftp://x"}, InvalidMessage, "field_invalid", "unsubscribe: 'ftp://x' is not"),
+        ({"unsubscribe_post": True}, InvalidMessage, "field_invalid", "unsubscribe_post needs an https link"),
+    ],
+)
+def test_a_refusal_names_the_field_and_has_the_code_of_its_remedy(
+    changes: dict[str, Any], kind: type[InvalidMessage], code: str, said: str
+) -> None:
+    with pytest.raises(InvalidMessage) as caught:
+        message(**changes).check()
+    assert (type(caught.value), caught.value.code) == (kind, code)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"recipients": [], "cc": ["ann@x.example"]},
+        {"recipients": [], "bcc": ["ann@x.example"]},
+        {"importance": "high"},
+        {"importance": "normal"},
+        {"importance": "low"},
+        {"in_reply_to": "<1@x.example>", "references": ["<0@x.example>"]},
+        {"auto_submitted": "auto-generated; type=receipt"},
+        {"unsubscribe": "mailto:leave@x.example"},
+        {"unsubscribe": ["mailto:leave@x.example", "https://x.example/leave"], "unsubscribe_post": True},
+        {"alts": {"HTML": "x", "x-amp; name=x": "x"}},
+        {"mail_options": ["SIZE=1"], "rcpt_options": ["NOTIFY=NEVER"]},
+        {"extra_headers": {"X-A": "one\r\n two", "x" * 200: "b"}},
+        attached(content_type="a/b;" + "x" * 496),
+        attached(filename="", headers={"X-A": "b"}, disposition="inline"),
+    ],
+)
+def test_what_the_fields_are_for_passes(changes: dict[str, Any]) -> None:
+    message(**changes).check()
+
+
+def test_only_a_missing_sender_may_come_later() -> None:
+    message(sender=None).check(sender_later=True)
+    with pytest.raises(MissingRecipients):
+        message(sender=None, recipients=[]).check(sender_later=True)
+
+
+def test_a_message_id_that_was_assigned_is_checked_too() -> None:
+    made = message()
+    made.msgId = "<1@x.example>\r\nX: y"
+    with pytest.raises(BadHeaderError, match=r"^msgId holds"):
+        made.check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "bad"),
+    [
+        ({}, False),
+        ({"subject": ""}, False),
+        ({"subject": "a\nb"}, True),
+        ({"sender": "a\n@x.example"}, True),
+        ({"reply_to": "a\n@x.example"}, True),
+        ({"recipients": ["one is no address"]}, False),
+        ({"recipients": [("a\n", "ann@x.example")]}, True),
+    ],
+)
+def test_line_breaks_can_be_asked_about(changes: dict[str, Any], bad: bool) -> None:
+    assert message(**changes).has_bad_headers() is bad
+
+
+@pytest.mark.parametrize(
+    ("filename", "data", "content_type"),
+    [
+        ("a.pdf", b"x", "application/pdf"),
+        ("a.pdf", "x", "application/pdf"),
+        ("a", "x", "text/plain"),
+        (None, "x", "text/plain"),
+        (None, b"x", "application/octet-stream"),
+        (None, Path("of/report.pdf"), "application/pdf"),
+    ],
+)
+def test_the_type_of_an_attachment_is_guessed_from_its_name_and_then_its_kind(
+    filename: str | None, data: Any, content_type: str
+) -> None:
+    assert Attachment(filename, data=data).content_type == content_type
+
+
+def test_attach_hands_everything_on() -> None:
+    made = message()
+    made.attach("a.png", "image/x-own", b"x", "attachment", {"X-A": "b"}, content_id="logo")
+    made.attach(data=Path("of/report.pdf"), content_id="<chart>")
+    first, second = made.attachments
+    assert (first.filename, first.content_type, first.data) == ("a.png", "image/x-own", b"x")
+    assert (first.disposition, first.headers) == ("attachment", {"X-A": "b", "Content-ID": "<logo>"})
+    assert (second.filename, second.disposition, second.content_id) == ("report.pdf", "inline", "<chart>")
+    assert (NOTE.disposition, NOTE.headers, NOTE.content_id) == ("attachment", {}, "")
+    assert Attachment("a", data=b"x", headers={"CONTENT-id": "<b>"}).content_id == "<b>"
+
+
+def test_a_repr_of_an_attachment_shows_its_size_and_not_what_it_holds() -> None:
+    assert repr(NOTE) == "<Attachment 'a.txt' text/plain 1>"
+    assert repr(Attachment(data=Path("of/report.pdf"))) == "<Attachment 'report.pdf' application/pdf file>"
+
+
+def test_who_sends_and_receives_may_be_filled_in_later() -> None:
+    made = message(sender=None)
+    made.sent_by("shop@x.example")
+    made.add_recipient("bob@x.example")
+    assert made.sender == "shop@x.example"
+    assert made.recipients == ["ann@x.example", "bob@x.example"]
+    assert repr(made) == f"<Message {made.msgId}>"

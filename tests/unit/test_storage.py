@@ -1,4 +1,4 @@
-"""Secrets at rest, authentication objects and revisions, on a database without any application."""
+"""Authentication objects and revisions, on a database without any application."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from sqlalchemy.orm import Session
 
 from flask_outmail import auth_objects, certificates, setups
 from flask_outmail.auth_objects import Conflict, Draft, InUse, LimitReached, NotUnique
-from flask_outmail.errors import ConfigurationError, SecretUnreadable
+from flask_outmail.errors import ConfigurationError
 from flask_outmail.models import AuthObject, Base, Setup
 from flask_outmail.setup_values import Credential, SetupValues
-from flask_outmail.vault import Vault, derived_key, generate_key
+from flask_outmail.vault import Vault, generate_key
 
 TENANT = "11111111-2222-4333-8444-555555555555"
 CLIENT = "66666666-7777-4888-9999-000000000000"
@@ -62,49 +62,6 @@ def values(**changes: object) -> SetupValues:
         from_address="a@x.example",
     )
     return replace(made, **changes)  # type: ignore[arg-type]
-
-
-# -- vault -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_secret_sealed_with_an_old_key_opens_while_that_key_is_listed() -> None:
-    sealed = Vault([OLD]).seal("secret")
-    assert "secret" not in sealed
-    assert Vault([NEW, OLD]).open(sealed) == "secret"
-    with pytest.raises(SecretUnreadable, match="no longer there"):
-        Vault([NEW]).open(sealed)
-
-
-def test_a_damaged_secret_is_told_from_a_missing_key(vault: Vault) -> None:
-    with pytest.raises(SecretUnreadable, match="damaged"):
-        vault.open(vault.seal("secret")[:-4] + "AAAA")
-
-
-def test_a_key_that_is_none_is_refused_without_being_shown() -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        Vault(["not-a-key"])
-    assert "not-a-key" not in str(caught.value)
-    with pytest.raises(ConfigurationError):
-        Vault([])
-
-
-def test_a_derived_key_depends_on_nothing_but_the_secret_key() -> None:
-    assert derived_key("abc") == derived_key(b"abc") != derived_key("abd")
-
-
-def test_what_earlier_versions_stored_can_be_read_and_recognised() -> None:
-    """A change of how keys and fingerprints are derived would lock every database in use."""
-    assert derived_key("abc") == "yL9VY9fdIlMqffQcWiycjG9jOa1VXgd2XOrx0SaM-0k="
-    vault = Vault([derived_key("abc")])
-    assert vault.newest_key_id == "192d41f8"
-    assert vault.fingerprints("x") == ["bd7c89b3614583ee3b8938a227399ea0a23a7f219ec4089906b4a77e8b0d1ed1"]
-
-
-@pytest.mark.parametrize("stored", [b"", b":", b"\xff\xfe:x", b"no colon", b"192d41f8", b"192d41f8:\xff:x"])
-def test_bytes_that_no_vault_has_sealed_are_refused_by_name(stored: bytes) -> None:
-    with pytest.raises(SecretUnreadable) as caught:
-        Vault([derived_key("abc")]).open_bytes(stored)
-    assert caught.value.code == "secret_unreadable"
 
 
 # -- authentication objects ------------------------------------------------------------------------------------------
