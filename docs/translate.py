@@ -1,4 +1,4 @@
-"""Collects the texts of the pages and compiles their catalogues; needs Babel, which nothing needs at run time.
+"""Collects the texts of pages and alerts and compiles their catalogues; needs Babel, which nothing needs at run time.
 
     python docs/translate.py            brings the template and every catalogue up to date, and compiles them
     python docs/translate.py new LANG   begins the catalogue of another language
@@ -26,10 +26,12 @@ from jinja2.ext import babel_extract
 from flask_outmail import auth_objects, clouds, services
 from flask_outmail.diagnosis.remedies import _UNLISTED, CATALOGUE, WHO_LABELS
 from flask_outmail.diagnosis.report import _PROVEN as PROVEN
+from flask_outmail.outbox import notices
 from flask_outmail.outbox.states import STATES
+from flask_outmail.shapes import COUNTED, SHAPES
 from flask_outmail.web import alerts, auth_object_form, forms, overview
-from flask_outmail.web.shapes import SHAPES
-from flask_outmail.web.texts import DOMAIN, FOLDER, SCRIPT_WORDS
+from flask_outmail.web.texts import SCRIPT_WORDS
+from flask_outmail.words import DOMAIN, FOLDER
 
 PACKAGE = Path(services.__file__).parent
 KEYWORDS = {"t": None, "tn": (1, 2)}
@@ -52,7 +54,8 @@ def texts() -> Iterator[Text]:
     )
     yield from (("web/health.py", text) for text in ("error", "warning"))
     yield from (("web/charts.py", text) for text in overview.OUTCOMES)
-    yield from (("web/shapes.py", text) for text in SHAPES)
+    yield from (("shapes.py", text) for text in (*SHAPES, *COUNTED))
+    yield from (("outbox/notices.py", text) for text in (*notices.SHORT.values(), *notices.OVER.values()))
     yield from (("static/outmail.js", text) for text in SCRIPT_WORDS)
     yield from (("diagnosis/report.py", text) for text in PROVEN.values())
     yield from (("web/alerts.py", text) for text in alerts.CHANNEL_LABELS.values())
@@ -72,7 +75,7 @@ def texts() -> Iterator[Text]:
 
 def _marked() -> Iterator[Text]:
     """What stands in `t(…)` and `tn(…)`."""
-    for path in sorted((PACKAGE / "web").rglob("*")):
+    for path in sorted(PACKAGE.rglob("*")):
         method = {".html": babel_extract, ".py": "python"}.get(path.suffix)
         if method:
             for _, message, _, _ in extract_from_file(method, path, KEYWORDS):
@@ -132,7 +135,9 @@ def _step_titles(path: Path) -> Iterator[str]:
 
 def template() -> Catalog:
     """All texts, without translations."""
-    found = Catalog(project="Flask-Outmail", header_comment="# The texts of Flask-Outmail's pages.", fuzzy=False)
+    found = Catalog(
+        project="Flask-Outmail", header_comment="# The texts of Flask-Outmail's pages and alerts.", fuzzy=False
+    )
     for place, message in texts():
         # Without locations that change with every line: each text names the file it was met in first.
         if message and (message if isinstance(message, str) else message[0]) not in found:

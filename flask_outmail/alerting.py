@@ -29,6 +29,7 @@ from .outbox.alerts import Cause
 from .outbox.conditions import Condition, Limits, conditions
 from .outbox.notices import Event, Notice
 from .settings import Settings
+from .words import Words
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +53,10 @@ class Alerting:
         look_up: Callable[[str], Current | None],
         callbacks: Sequence[OnAlert],
         is_suppressed: Callable[[], bool],
+        words: Callable[[], Words] = Words,
     ) -> None:
         self._application = application
+        self._words = words
         self._database = database
         self._settings = settings
         self._look_up = look_up
@@ -351,6 +354,7 @@ class Alerting:
             accepted_count=accepted_count,
             days_left=days_left,
             page=self._page,
+            words=self._words(),
         )
 
     def send_test(self, now: datetime | None = None) -> list[Told]:
@@ -360,7 +364,7 @@ class Alerting:
         """
         now = now or utc_now()
         remedy = remedy_for(OutmailError("a test", code="alert_test"))
-        notice = Notice.test(remedy, application=self._application, at=now, page=self._page)
+        notice = Notice.test(remedy, application=self._application, at=now, page=self._page, words=self._words())
         return list(self.channels.tell(notice).values())
 
 

@@ -44,6 +44,7 @@ from .signals import email_dispatched, message_accepted, message_failed, message
 from .token_store import StoredTokens
 from .transports.memory import MemoryTransport
 from .vault import Vault, derived_key
+from .words import Words, known_language
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,13 @@ class Engine:
         self.preparing = Preparing(settings, mail_state, self.connections, self.keeping, lambda: self.vault)
         self.releasing = Releasing(self.database, self.connections, lambda: self.vault, self.tell)
         self.alerting = Alerting(
-            app.name, self.database, settings, self.current, on_alert, lambda: bool(mail_state.suppress)
+            app.name,
+            self.database,
+            settings,
+            self.current,
+            on_alert,
+            lambda: bool(mail_state.suppress),
+            self.alert_words,
         )
         #: The tests of the last minute: when, on the monotonic clock, and whose.
         self.test_runs: list[tuple[float, str]] = []
@@ -91,6 +98,12 @@ class Engine:
         self.wake: Callable[[], None] = lambda: None
         #: Whether something other than `flask outmail worker` takes what is queued, so that no such worker is missed.
         self.is_carried = False
+
+    def alert_words(self) -> Words:
+        """Language and zone of alerts: the same whichever request or process tells of them."""
+        default = getattr(self.app.extensions.get("babel"), "default_locale", "")
+        wanted = self.settings.alert_locale or self.settings.locale or (default if isinstance(default, str) else "")
+        return Words(known_language(wanted), self.settings.timezone)
 
     @property
     def needs_worker(self) -> bool:

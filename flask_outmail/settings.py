@@ -57,7 +57,8 @@ KEYS: tuple[Key, ...] = (
         None,
         "Language of the pages, like `de`; unset: Flask-Babel's, else what the browser asks for.",
     ),
-    Key("OUTMAIL_TIMEZONE", "str", "UTC", "Zone in which the pages show times, like `Europe/Berlin`."),
+    Key("OUTMAIL_ALERT_LOCALE", "str", None, "Language of alerts; unset: OUTMAIL_LOCALE, else Flask-Babel's default."),
+    Key("OUTMAIL_TIMEZONE", "str", "UTC", "Zone in which pages and alerts show times, like `Europe/Berlin`."),
     Key("OUTMAIL_TEMPLATE_FOLDER", "str", "mail", "Where among the templates those of mails are."),
     Key("OUTMAIL_BASE_URL", "str", None, "The site's own address, for links in mails: https://shop.example.com."),
     Key("OUTMAIL_CONNECT_TIMEOUT_SECONDS", "float", 10.0, "Longest wait for a connection."),
@@ -225,6 +226,7 @@ class Settings:
     ca_file: str
     base_template: str
     locale: str
+    alert_locale: str
     timezone: str
     template_folder: str
     base_url: str
@@ -332,7 +334,8 @@ class Settings:
             clouds=_clouds(config.get("OUTMAIL_CLOUDS")),
             ca_file=ca_file,
             base_template=read.text("OUTMAIL_BASE_TEMPLATE"),
-            locale=_locale(read),
+            locale=_locale(read, "OUTMAIL_LOCALE"),
+            alert_locale=_locale(read, "OUTMAIL_ALERT_LOCALE"),
             timezone=_timezone(read),
             template_folder=read.text("OUTMAIL_TEMPLATE_FOLDER").strip("/"),
             base_url=_base_url(read),
@@ -409,10 +412,10 @@ def zone(name: str) -> tzinfo:
     return timezone.utc if name == "UTC" else ZoneInfo(name)
 
 
-def _locale(read: Reader) -> str:
-    text = read.text("OUTMAIL_LOCALE")
+def _locale(read: Reader, key: str) -> str:
+    text = read.text(key)
     if text and not re.fullmatch(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*", text):
-        raise invalid("OUTMAIL_LOCALE must be like de or pt_BR")
+        raise invalid(f"{key} must be like de or pt_BR")
     return text
 
 

@@ -6,9 +6,11 @@ The permission is given in Exchange (RBAC for Applications), so it covers the on
 from __future__ import annotations
 
 import re
+import textwrap
 from typing import NamedTuple
 
 from ..setup_values import CLIENT_CREDENTIALS, FEDERATED, MANAGED_IDENTITY
+from ..words import ENGLISH, Words
 
 
 class _Way(NamedTuple):
@@ -16,36 +18,34 @@ class _Way(NamedTuple):
 
     words: str
     role: str
-    consent: str
-    because: str
+    permission: str
+    of: str
 
 
 _WAYS = {
-    "microsoft365_graph": _Way(
-        words="Microsoft Graph",
-        role="Application Mail.Send",
-        consent="Mail.Send of Microsoft Graph",
-        because="a consent there would open every mailbox of the organisation",
-    ),
-    "microsoft365_smtp": _Way(
-        words="SMTP",
-        role="Application SMTP.SendAsApp",
-        consent="SMTP.SendAsApp of Office 365 Exchange Online",
-        because="a consent there is not needed, and has been reported to get in the way",
-    ),
+    "microsoft365_graph": _Way("Microsoft Graph", "Application Mail.Send", "Mail.Send", "Microsoft Graph"),
+    "microsoft365_smtp": _Way("SMTP", "Application SMTP.SendAsApp", "SMTP.SendAsApp", "Office 365 Exchange Online"),
 }
+_SMTP = _WAYS["microsoft365_smtp"]
 # Somebody will paste these into PowerShell, where $, ` and quotes of any form would mean something.
 _PLAIN_ADDRESS = re.compile(r"[\w.+-]+@[\w.-]+")
 _NOT_PLAIN = re.compile(r"[^\w .()-]+")
 
 
 def it_request(
-    *, service: str, mailbox: str, app_name: str, provider: str = CLIENT_CREDENTIALS, thumbprint: str = ""
+    *,
+    service: str,
+    mailbox: str,
+    app_name: str,
+    provider: str = CLIENT_CREDENTIALS,
+    thumbprint: str = "",
+    words: Words = ENGLISH,
 ) -> str:
     """Plain text that asks an administrator to let an application send from one mailbox, with every step.
 
     A mailbox that cannot stand in a command as it is becomes the placeholder MAILBOX. `provider` is the kind of
-    credential; with a `thumbprint` the request is to upload the certificate of that thumbprint.
+    credential; with a `thumbprint` the request is to upload the certificate of that thumbprint. The commands are the
+    same in every language.
 
     Raises:
         ValueError: the service is not one of Microsoft's.
@@ -56,94 +56,143 @@ def it_request(
     mailbox = mailbox.strip()
     address = mailbox if _PLAIN_ADDRESS.fullmatch(mailbox) else "MAILBOX"
     name = " ".join(_NOT_PLAIN.sub(" ", app_name).split()) or "Outbound mail"
+    if provider == MANAGED_IDENTITY:
+        allowing = _machine(words, way)
+    else:
+        allowing = _entra(words, way, name, _credential(words, provider, thumbprint))
     return "\n".join(
         [
-            *_opening(way, address, name),
-            *(_machine(way) if provider == MANAGED_IDENTITY else _entra(way, name, _step_3(provider, thumbprint))),
-            *_exchange(way, address, name),
-            *_closing(address, _send_back(provider, thumbprint)),
+            *_opening(words, way, address, name),
+            *allowing,
+            *_exchange(words, way, address, name),
+            *_closing(words, address, _send_back(words, provider, thumbprint)),
         ]
     )
 
 
-def _opening(way: _Way, address: str, name: str) -> list[str]:
+def _opening(words: Words, way: _Way, address: str, name: str) -> list[str]:
+    t = words.t
     return [
-        f"Subject: Please let the application “{name}” send mail from {address}",
+        t("Subject: Please let the application “%(name)s” send mail from %(address)s", name=name, address=address),
         "",
-        f"“{name}” is to send mail from the mailbox {address}, through Microsoft 365, without a person's password.",
-        "It needs the right to send from this one mailbox and nothing else. It does not read mail.",
-        f"Way of sending: {way.words} with OAuth 2.0 (client credentials).",
+        *_lines(
+            t(
+                "“%(name)s” is to send mail from the mailbox %(address)s, through Microsoft 365, without a person's "
+                "password. It needs the right to send from this one mailbox and nothing else. It does not read mail.",
+                name=name,
+                address=address,
+            )
+        ),
+        t("Way of sending: %(way)s with OAuth 2.0 (client credentials).", way=way.words),
         "",
     ]
 
 
-def _step_3(provider: str, thumbprint: str) -> list[str]:
+def _entra(words: Words, way: _Way, name: str, credential: str) -> list[str]:
+    t = words.t
+    return [
+        t("A. Microsoft Entra admin center (https://entra.microsoft.com), by a Microsoft Entra administrator"),
+        "",
+        *_numbered(
+            t(
+                "App registrations > New registration: name “%(name)s”, accounts in this organisation only, "
+                "no redirect URI.",
+                name=name,
+            ),
+            t("Overview: note Application (client) ID and Directory (tenant) ID."),
+            credential,
+            t(
+                "Enterprise applications > the same name: note the Object ID. The Object ID under App registrations "
+                "is another one and does not work below."
+            ),
+            t("API permissions: do not grant %(permission)s of %(api)s.", permission=way.permission, api=way.of)
+            + " "
+            + _reason(words, way),
+        ),
+        "",
+    ]
+
+
+def _machine(words: Words, way: _Way) -> list[str]:
+    t = words.t
+    return [
+        t(
+            "A. Azure portal and Microsoft Entra admin center, by whoever runs the machine and by an Entra "
+            "administrator"
+        ),
+        "",
+        *_numbered(
+            t(
+                "Azure portal > the resource that the application runs on > Identity: switch System assigned on (or "
+                "add a user-assigned identity). No application is registered, and there is no secret."
+            ),
+            t(
+                "Entra admin center > Enterprise applications > application type Managed Identities > the resource's "
+                "name: note Application ID and Object ID."
+            ),
+            t("Do not grant %(permission)s of %(api)s to it.", permission=way.permission, api=way.of)
+            + " "
+            + _reason(words, way),
+        ),
+        "",
+    ]
+
+
+def _reason(words: Words, way: _Way) -> str:
+    if way is _SMTP:
+        return words.t(
+            "Permissions of Entra and Exchange add up; a consent there is not needed, and has been reported to get "
+            "in the way."
+        )
+    return words.t(
+        "Permissions of Entra and Exchange add up; a consent there would open every mailbox of the organisation."
+    )
+
+
+def _credential(words: Words, provider: str, thumbprint: str) -> str:
+    """The step that gives the application something to prove itself with."""
+    t = words.t
     if provider == FEDERATED:
-        return [
-            "3. Certificates & secrets > Federated credentials > Add credential: issuer and subject as we name them to",
-            "   you, audience api://AzureADTokenExchange. No secret is made.",
-        ]
+        return t(
+            "Certificates & secrets > Federated credentials > Add credential: issuer and subject as we name them to "
+            "you, audience %(audience)s. No secret is made.",
+            audience="api://AzureADTokenExchange",
+        )
     if thumbprint:
-        return [
-            "3. Certificates & secrets > Certificates > Upload certificate: the file that we send with this. Its",
-            f"   thumbprint is {thumbprint}. It is the public part; the key stays with the application.",
-        ]
-    return [
-        "3. Certificates & secrets: upload a certificate's public part, or choose New client secret and copy its Value",
-        "   at once. The Value is shown only then; the Secret ID is not the secret.",
-    ]
+        return t(
+            "Certificates & secrets > Certificates > Upload certificate: the file that we send with this. Its "
+            "thumbprint is %(thumbprint)s. It is the public part; the key stays with the application.",
+            thumbprint=thumbprint,
+        )
+    return t(
+        "Certificates & secrets: upload a certificate's public part, or choose New client secret and copy its Value "
+        "at once. The Value is shown only then; the Secret ID is not the secret."
+    )
 
 
-def _send_back(provider: str, thumbprint: str) -> list[str]:
+def _send_back(words: Words, provider: str, thumbprint: str) -> list[str]:
+    t = words.t
     if provider == MANAGED_IDENTITY:
-        return ["- that it is done; there is no secret"]
-    ids = ["- Directory (tenant) ID", "- Application (client) ID"]
+        return [t("that it is done; there is no secret")]
+    ids = [t("Directory (tenant) ID"), t("Application (client) ID")]
     if provider == FEDERATED:
-        return [*ids, "- that the federated credential is added"]
+        return [*ids, t("that the federated credential is added")]
     if thumbprint:
-        return [*ids, "- that the certificate is uploaded; its date of expiry we know"]
+        return [*ids, t("that the certificate is uploaded; its date of expiry we know")]
     return [
         *ids,
-        "- the secret's Value, by a safe way and not by e-mail; or tell us that the certificate is uploaded",
-        "- the date on which secret or certificate expires",
+        t("the secret's Value, by a safe way and not by e-mail; or tell us that the certificate is uploaded"),
+        t("the date on which secret or certificate expires"),
     ]
 
 
-def _machine(way: _Way) -> list[str]:
+def _exchange(words: Words, way: _Way, address: str, name: str) -> list[str]:
+    t = words.t
     return [
-        "A. Azure portal and Microsoft Entra admin center, by whoever runs the machine and by an Entra administrator",
+        t("B. Exchange Online PowerShell, by an Exchange administrator"),
         "",
-        "1. Azure portal > the resource that the application runs on > Identity: switch System assigned on (or add a",
-        "   user-assigned identity). No application is registered, and there is no secret.",
-        "2. Entra admin center > Enterprise applications > application type Managed Identities > the resource's name:",
-        "   note Application ID and Object ID.",
-        f"3. Do not grant {way.consent} to it. Permissions of Entra and Exchange add up;",
-        f"   {way.because}.",
-        "",
-    ]
-
-
-def _entra(way: _Way, name: str, step_3: list[str]) -> list[str]:
-    return [
-        "A. Microsoft Entra admin center (https://entra.microsoft.com), by a Microsoft Entra administrator",
-        "",
-        f"1. App registrations > New registration: name “{name}”, accounts in this organisation only, no redirect URI.",
-        "2. Overview: note Application (client) ID and Directory (tenant) ID.",
-        *step_3,
-        "4. Enterprise applications > the same name: note the Object ID. The Object ID under App registrations is",
-        "   another one and does not work below.",
-        f"5. API permissions: do not grant {way.consent}. Permissions of Entra and Exchange add up;",
-        f"   {way.because}.",
-        "",
-    ]
-
-
-def _exchange(way: _Way, address: str, name: str) -> list[str]:
-    placeholders = "APP_ID is the Application (client) ID, ENTERPRISE_OBJECT_ID the Object ID of A"
-    lines = [
-        "B. Exchange Online PowerShell, by an Exchange administrator",
-        "",
-        f"{placeholders}{', MAILBOX the sending mailbox' if address == 'MAILBOX' else ''}.",
+        t("APP_ID is the Application (client) ID, ENTERPRISE_OBJECT_ID the Object ID of A."),
+        *([t("MAILBOX is the sending mailbox.")] if address == "MAILBOX" else []),
         "",
         "    Connect-ExchangeOnline",
         f"    New-ServicePrincipal -AppId APP_ID -ObjectId ENTERPRISE_OBJECT_ID -DisplayName '{name}'",
@@ -151,29 +200,54 @@ def _exchange(way: _Way, address: str, name: str) -> list[str]:
         f" -RecipientRestrictionFilter \"PrimarySmtpAddress -eq '{address}'\"",
         f"    New-ManagementRoleAssignment -App ENTERPRISE_OBJECT_ID -Role '{way.role}'"
         f" -CustomResourceScope '{name} mailbox'",
+        *(_smtp(words, address) if way is _SMTP else []),
+        "",
     ]
-    if way is _WAYS["microsoft365_smtp"]:
-        lines += [
-            f"    Set-CASMailbox -Identity '{address}' -SmtpClientAuthenticationDisabled $false",
-            "",
-            "The last line allows SMTP log-in for this mailbox only; where it is off, OAuth 2.0 does not work either.",
-            "If you use authentication policies, see Get-AuthenticationPolicy too.",
-        ]
-    return [*lines, ""]
 
 
-def _closing(address: str, send_back: list[str]) -> list[str]:
+def _smtp(words: Words, address: str) -> list[str]:
     return [
-        "C. To check, by the Exchange administrator",
+        f"    Set-CASMailbox -Identity '{address}' -SmtpClientAuthenticationDisabled $false",
+        "",
+        *_lines(
+            words.t(
+                "The last line allows SMTP log-in for this mailbox only; where it is off, OAuth 2.0 does not work "
+                "either. If you use authentication policies, see Get-AuthenticationPolicy too."
+            )
+        ),
+    ]
+
+
+def _closing(words: Words, address: str, send_back: list[str]) -> list[str]:
+    t = words.t
+    return [
+        t("C. To check, by the Exchange administrator"),
         "",
         f"    Test-ServicePrincipalAuthorization -Identity ENTERPRISE_OBJECT_ID -Resource '{address}'",
         "    Test-ServicePrincipalAuthorization -Identity ENTERPRISE_OBJECT_ID -Resource 'ANOTHER_MAILBOX'",
         "",
-        f"Column InScope: True for {address}, False for any other mailbox.",
-        "It takes 30 minutes to 2 hours until the application can send, even when the check says True at once.",
+        *_lines(
+            t("Column InScope: True for %(address)s, False for any other mailbox.", address=address),
+            t("It takes 30 minutes to 2 hours until the application can send, even when the check says True at once."),
+        ),
         "",
-        "D. Please send back",
+        t("D. Please send back"),
         "",
-        *send_back,
+        *(f"- {one}" for one in send_back),
         "",
     ]
+
+
+def _lines(*sentences: str) -> list[str]:
+    return textwrap.wrap(" ".join(sentences), 110, break_long_words=False, break_on_hyphens=False)
+
+
+def _numbered(*steps: str) -> list[str]:
+    return [
+        line
+        for number, step in enumerate(steps, 1)
+        for line in textwrap.wrap(
+            step, 110, initial_indent=f"{number}. ", subsequent_indent="   ", break_long_words=False,
+            break_on_hyphens=False,
+        )
+    ]  # fmt: skip

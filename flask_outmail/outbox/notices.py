@@ -6,13 +6,14 @@ in `Notice` cannot be told by any channel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
 from ..diagnosis.remedies import WHO_LABELS, Remedy
 from ..message import Message
 from ..models import Incident
+from ..words import ENGLISH, Words
 from . import alerts
 
 Event = Literal["opened", "reminder", "recovered", "test"]
@@ -27,6 +28,9 @@ class Notice:
     `accepted_count` says how many of those that waited have been accepted since, and `waiting_count` how many still
     wait. `days_left` is that of a credential. `was_told` is false when nobody could be told before that anything was
     wrong. All moments are aware UTC.
+
+    What people read (`title`, `meaning`, `steps`, `who`, and what is made of them) is in the language of `words`; all
+    else is the same in every language.
     """
 
     id: str
@@ -49,6 +53,7 @@ class Notice:
     days_left: int | None = None
     was_told: bool = True
     page: str = ""
+    words: Words = field(default=ENGLISH, repr=False)
 
     @classmethod
     def of(
@@ -62,6 +67,7 @@ class Notice:
         accepted_count: int = 0,
         days_left: int | None = None,
         page: str = "",
+        words: Words = ENGLISH,
     ) -> Notice:
         """The notice of an incident."""
         remedy = alerts.remedy_of(incident)
@@ -74,10 +80,7 @@ class Notice:
             connection=one_line(incident.connection),
             about=one_line(incident.about or incident.connection),
             code=incident.code,
-            title=remedy.title,
-            meaning=remedy.meaning,
-            steps=remedy.steps,
-            who=WHO_LABELS[remedy.who],
+            **_told(remedy, words),
             opened_at=incident.opened_at,
             at=moment,
             count=incident.count,
@@ -87,10 +90,11 @@ class Notice:
             days_left=days_left,
             was_told=incident.alert not in ("", alerts.KEPT),
             page=page,
+            words=words,
         )
 
     @classmethod
-    def test(cls, remedy: Remedy, *, application: str, at: datetime, page: str = "") -> Notice:
+    def test(cls, remedy: Remedy, *, application: str, at: datetime, page: str = "", words: Words = ENGLISH) -> Notice:
         """What the button “Send test alert” tells."""
         return cls(
             id=f"test-{at:%Y%m%dT%H%M%S%f}",
@@ -100,13 +104,11 @@ class Notice:
             connection="",
             about="",
             code=remedy.code,
-            title=remedy.title,
-            meaning=remedy.meaning,
-            steps=remedy.steps,
-            who=WHO_LABELS[remedy.who],
+            **_told(remedy, words),
             opened_at=at,
             at=at,
             page=page,
+            words=words,
         )
 
     @property
@@ -117,48 +119,77 @@ class Notice:
     @property
     def lasted(self) -> str:
         """How long it has lasted, for reading: "2 h 14 min"."""
-        return duration((self.at - self.opened_at).total_seconds())
+        return duration((self.at - self.opened_at).total_seconds(), self.words)
 
     @property
     def headline(self) -> str:
         """The whole notice in one line."""
+        words, about = self.words, self.about
         if self.event == "test":
-            return "Test alert: alerts arrive"
+            return words.t("Test alert: alerts arrive")
         if self.event == "recovered":
-            return f"Recovered after {self.lasted}: {_OVER[self.kind].format(about=self.about)}"
+            over = words.t(OVER[self.kind], about=about)
+            return words.t("Recovered after %(time)s: %(what)s", time=self.lasted, what=over)
         if self.kind == alerts.CREDENTIAL and self.days_left is not None:
-            return f"The credential “{self.about}” {ends(self.days_left)}"
-        again = "Still: " if self.event == "reminder" else ""
-        return f"{again}{_SHORT[self.kind].format(about=self.about)}: {self.title}"
+            return self._ending(self.days_left)
+        short = words.t(SHORT[self.kind], about=about)
+        if self.event == "reminder":
+            return words.t("Still: %(what)s: %(title)s", what=short, title=self.title)
+        return words.t("%(what)s: %(title)s", what=short, title=self.title)
+
+    def _ending(self, days_left: int) -> str:
+        words, about = self.words, self.about
+        if days_left < 0:
+            return words.t("The credential “%(about)s” has expired", about=about)
+        if days_left == 0:
+            return words.t("The credential “%(about)s” expires today", about=about)
+        return words.tn(
+            "The credential “%(about)s” expires in %(count)d day",
+            "The credential “%(about)s” expires in %(count)d days",
+            days_left,
+            about=about,
+        )
 
     @property
     def facts(self) -> list[tuple[str, str]]:
         """Name and value of what is known, in the order to show it."""
+        t, clock = self.words.t, self.words.clock
+        found = [(t("Application"), self.application)]
         if self.event == "test":
-            return [("Application", self.application), ("Time", moment(self.at))]
-        affected = {alerts.WORKER: "Messages waiting", alerts.QUEUE: "Messages waiting", alerts.HELD: "Messages held"}
-        found = [("Application", self.application)]
+            return [*found, (t("Time"), clock(self.at))]
         if self.kind not in (alerts.CREDENTIAL, alerts.WORKER):
-            found.append(("Connection", self.connection))
+            found.append((t("Connection"), self.connection))
         if self.kind != alerts.CREDENTIAL:
-            found.append((affected.get(self.kind, "Messages affected"), str(self.count)))
-            found.append(("Since", moment(self.opened_at)))
+            waiting, held = t("Messages waiting"), t("Messages held")
+            affected = {alerts.WORKER: waiting, alerts.QUEUE: waiting, alerts.HELD: held}
+            found.append((affected.get(self.kind, t("Messages affected")), str(self.count)))
+            found.append((t("Since"), clock(self.opened_at)))
         if self.event == "recovered":
-            found.append(("Recovered", f"{moment(self.at)}, after {self.lasted}"))
+            found.append((t("Recovered"), t("%(when)s, after %(time)s", when=clock(self.at), time=self.lasted)))
             if self.accepted_count or self.waiting_count:
-                found.append(("Waiting messages accepted since", str(self.accepted_count)))
-                found.append(("Still waiting", str(self.waiting_count)))
-        found.append(("Code", self.code))
+                found.append((t("Waiting messages accepted since"), str(self.accepted_count)))
+                found.append((t("Still waiting"), str(self.waiting_count)))
+        found.append((t("Code"), self.code))
         if self.request_id:
-            found.append(("Request id", self.request_id))
+            found.append((t("Request id"), self.request_id))
         return found
 
     @property
     def remark(self) -> str:
         """A sentence that some notices need beside their facts; "" for most."""
         if self.event == "recovered" and not self.was_told:
-            return "Nobody could be told of this before: no channel took the alert while it lasted."
+            return self.words.t("Nobody could be told of this before: no channel took the alert while it lasted.")
         return ""
+
+    @property
+    def what_it_was(self) -> str:
+        """What was wrong, for a notice that it is over."""
+        return self.words.t("What it was: %(title)s", title=self.title)
+
+    @property
+    def who_can(self) -> str:
+        """Who can do what the steps say."""
+        return self.words.t("Who can do it: %(who)s", who=self.who)
 
     def to_dict(self) -> dict[str, Any]:
         """The notice as JSON, as the generic webhook posts it. Fields may be added; none changes its meaning."""
@@ -167,6 +198,7 @@ class Notice:
             "id": self.id,
             "event": self.event,
             "kind": self.kind,
+            "language": self.words.language,
             "headline": self.headline,
             "application": self.application,
             "connection": self.connection,
@@ -189,65 +221,73 @@ class Notice:
 
     def mail(self, to: str) -> Message:
         """The notice as a message, without a sender."""
+        t = self.words.t
         steps = [f"  {number}. {step}" for number, step in enumerate(self.steps, 1)]
-        told = [self.title, self.meaning, ""] if self.event != "recovered" else [f"What it was: {self.title}", ""]
+        told = [self.title, self.meaning] if self.event != "recovered" else [self.what_it_was]
         lines = [
             f"{self.headline}.",
             "",
             *([self.remark, ""] if self.remark else []),
             *told,
-            *(["What to do:", *steps, "", f"Who can do it: {self.who}", ""] if steps and not self.is_good else []),
-            *(f"{name}: {value}" for name, value in self.facts),
-            *(["", f"Details: {self.page}"] if self.page else []),
+            "",
+            *([t("What to do:"), *steps, "", self.who_can, ""] if steps and not self.is_good else []),
+            *(t("%(name)s: %(value)s", name=name, value=value) for name, value in self.facts),
+            *(["", t("Details: %(page)s", page=self.page)] if self.page else []),
         ]
         return Message(
             subject=f"[{self.application}] {self.headline}"[:200],
             recipients=[to],
             body="\n".join(lines) + "\n",
-            # So that no robot answers, and no mail programme sends "I am on holiday" (RFC 3834).
-            extra_headers={"Auto-Submitted": "auto-generated"},
+            extra_headers={
+                # So that no robot answers, and no mail programme sends "I am on holiday" (RFC 3834).
+                "Auto-Submitted": "auto-generated",
+                "Content-Language": self.words.language.replace("_", "-"),
+            },
         )
 
 
-_SHORT = {
-    alerts.FAILING: "Mail over “{about}” is not being accepted",
-    alerts.MESSAGE: "Messages over “{about}” are being refused",
-    alerts.CREDENTIAL: "The credential “{about}” comes to its end",
-    alerts.QUEUE: "Mail over “{about}” does not leave",
+def _told(remedy: Remedy, words: Words) -> dict[str, Any]:
+    said = words.said
+    return {
+        "title": said(remedy.title),
+        "meaning": said(remedy.meaning),
+        "steps": tuple(said(step) for step in remedy.steps),
+        "who": said(WHO_LABELS[remedy.who]),
+    }
+
+
+#: Each kind of incident, as short as a subject has to be.
+SHORT = {
+    alerts.FAILING: "Mail over “%(about)s” is not being accepted",
+    alerts.MESSAGE: "Messages over “%(about)s” are being refused",
+    alerts.CREDENTIAL: "The credential “%(about)s” comes to its end",
+    alerts.QUEUE: "Mail over “%(about)s” does not leave",
     alerts.WORKER: "Mail does not leave",
-    alerts.HELD: "Mail over “{about}” is held",
+    alerts.HELD: "Mail over “%(about)s” is held",
 }
-_OVER = {
-    alerts.FAILING: "mail over “{about}” is accepted again",
-    alerts.MESSAGE: "messages over “{about}” are accepted again",
-    alerts.CREDENTIAL: "the credential “{about}” is valid for long enough again",
-    alerts.QUEUE: "mail over “{about}” leaves again",
+#: The same, when it is over.
+OVER = {
+    alerts.FAILING: "mail over “%(about)s” is accepted again",
+    alerts.MESSAGE: "messages over “%(about)s” are accepted again",
+    alerts.CREDENTIAL: "the credential “%(about)s” is valid for long enough again",
+    alerts.QUEUE: "mail over “%(about)s” leaves again",
     alerts.WORKER: "mail leaves again",
-    alerts.HELD: "mail over “{about}” is no longer held",
+    alerts.HELD: "mail over “%(about)s” is no longer held",
 }
 
 
-def ends(days_left: int) -> str:
-    """When a credential ends: "expires in 7 days", "expires today", "has expired"."""
-    if days_left < 0:
-        return "has expired"
-    return "expires today" if days_left == 0 else f"expires in {days_left} day{'' if days_left == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
+def duration(seconds: float, words: Words = ENGLISH) -> str:
     """A length of time in its two largest units: "2 h 14 min", "3 d 4 h", "45 s"."""
+    # The other units are the same in every language.
+    day = words.t("d")
     left, parts = max(0, int(seconds)), []
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+    for size, unit in ((86400, day), (3600, "h"), (60, "min"), (1, "s")):
         if left >= size:
             parts.append(f"{left // size} {unit}")
             left %= size
         elif parts:
             break
     return " ".join(parts[:2]) or "0 s"
-
-
-def moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
 def one_line(text: str) -> str:

@@ -136,7 +136,9 @@ def _slack(notice: Notice) -> dict[str, Any]:
     ]
     blocks.append({"type": "section", "fields": facts[:10]})
     if notice.page:
-        blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": f"<{notice.page}|Open the alerts page>"}})
+        blocks.append(
+            {"type": "section", "text": {"type": "mrkdwn", "text": f"<{notice.page}|{_escaped(_open(notice))}>"}}
+        )
     return {"text": _escaped(f"[{notice.application}] {notice.headline}"), "blocks": blocks}
 
 
@@ -167,7 +169,7 @@ def _teams(notice: Notice) -> dict[str, Any]:
         "body": body,
     }
     if notice.page:
-        card["actions"] = [{"type": "Action.OpenUrl", "title": "Open the alerts page", "url": notice.page}]
+        card["actions"] = [{"type": "Action.OpenUrl", "title": _open(notice), "url": notice.page}]
     return {
         "type": "message",
         "attachments": [
@@ -178,9 +180,13 @@ def _teams(notice: Notice) -> dict[str, Any]:
 
 def _words(notice: Notice) -> list[str]:
     if notice.event == "recovered":
-        return [one for one in (notice.remark, f"What it was: {notice.title}") if one]
+        return [one for one in (notice.remark, notice.what_it_was) if one]
     found = [notice.remark, notice.meaning]
     if notice.steps and not notice.is_good:
         found += [f"{number}. {step}" for number, step in enumerate(notice.steps, 1)]
-        found.append(f"Who can do it: {notice.who}")
+        found.append(notice.who_can)
     return [one for one in found if one]
+
+
+def _open(notice: Notice) -> str:
+    return notice.words.t("Open the alerts page")

@@ -32,6 +32,7 @@ from .forms import ActionForm, AuthObjectForm, csrf_refused, demand_csrf, in_ord
 from .history import DEEDS
 from .setup_form import plain_values_of, wanted_connection
 from .setup_saving import is_revision_proven, release
+from .texts import words
 from .trials import Run, refuse, stream
 
 #: How far back the checks on the page of one object go.
@@ -105,6 +106,7 @@ class Page:
             app_name=found.app.name,
             provider=row.provider,
             thumbprint=certificate.thumbprint if certificate else "",
+            words=words(),
         )
 
 
@@ -129,7 +131,7 @@ def list_auth_objects() -> ResponseReturnValue:
         checked: dict[int, Checked] = {}
         with suppress(ConfigurationError):  # without a key nothing was proven either
             checked = credential_log.last_checks(database, rows, found.vault)
-    request_text = it_request(service="microsoft365_graph", mailbox="", app_name=found.app.name)
+    request_text = it_request(service="microsoft365_graph", mailbox="", app_name=found.app.name, words=words())
     return render_template(
         "outmail/auth_objects.html",
         rows=rows,

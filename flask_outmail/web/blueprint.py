@@ -14,7 +14,7 @@ from ..access import CHANGE, SEE
 from ..engine import Engine
 from ..extension import engine_of_current_app
 from ..models import utc_now
-from .texts import clock, day, language_tag, said, script_words, t, tn
+from .texts import clock, day, decimal, language_tag, said, script_words, size, t, tn
 
 pages = Blueprint("outmail", __name__, template_folder="templates", static_folder="static")
 
@@ -99,9 +99,9 @@ _AGO = (
 def ago(moment: datetime) -> str:
     """How long ago a moment was, for reading: "4 minutes ago"."""
     seconds = max(0, int((utc_now() - moment).total_seconds()))
-    for size, words in _AGO:
-        if seconds >= size:
-            count = seconds // size
+    for length, words in _AGO:
+        if seconds >= length:
+            count = seconds // length
             return tn(*words, count)
     return t("just now")
 
@@ -139,7 +139,10 @@ def helpers() -> dict[str, Any]:
         "t": t,
         "tn": tn,
         "said": said,
+        "clock": clock,
         "day": day,
+        "decimal": decimal,
+        "size": size,
         "language_tag": language_tag,
         "script_words": script_words,
     }

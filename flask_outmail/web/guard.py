@@ -20,6 +20,7 @@ from .activity import note_change
 from .blueprint import engine, helpers, needed, pages
 from .forms import CsrfRefused
 from .health import bears_token
+from .texts import words
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def add_context() -> dict[str, Any]:
         "remedy_of": alerts.remedy_of,
         "remedy_of_code": lambda code: remedy_for(OutmailError("", code=code)),
         "incident_about": alerts.about,
-        "outmail_pause": duration(settings.alert_pause_s),
+        "outmail_pause": duration(settings.alert_pause_s, words()),
     }
 
 

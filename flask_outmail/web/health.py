@@ -19,7 +19,6 @@ from ..models import PRIMARY, Incident, Proof, Setup, Worker, utc_now
 from ..outbox import alerts, roster, states, store
 from ..outbox.conditions import Condition
 from ..outbox.facts import Facts
-from ..outbox.notices import ends
 from ..proving import last_proof
 from ..services import service
 from .blueprint import engine, pages
@@ -112,6 +111,11 @@ class Health:
         """How many messages wait to leave, or to be tried again."""
         return sum(self.counts.get(state, 0) for state in (states.QUEUED, states.CLAIMED, states.WAITING))
 
+    @property
+    def waiting_count(self) -> int:
+        """How many messages wait for whatever reason."""
+        return self.under_way_count + self.held_count
+
     def is_behind(self, worker: Worker, line: Line) -> bool:
         """Whether a worker says that it uses another revision of a connection than the one in force."""
         if line.current is None or line.name not in (worker.setups or {}):
@@ -141,7 +145,7 @@ class Health:
     def reason(self) -> str:
         """One sentence of truth."""
         if self.state == FAILING and self.failing_since:
-            began, waiting = self.failing_since, self.under_way_count + self.held_count
+            began, waiting = self.failing_since, self.waiting_count
             day = "" if began.date() == self.checked_at.date() else f"{began:%Y-%m-%d} "
             return f"Mail has been failing since {day}{began:%H:%M} UTC" + (f", {waiting} waiting." if waiting else ".")
         if self.state == FAILING and self.stuck:
@@ -197,10 +201,18 @@ def _is_near(condition: Condition) -> bool:
 def _issue(condition: Condition) -> Issue:
     severity = "warning" if (condition.days_left or 0) > 0 else "error"
     if condition.days_left is not None:
-        title = f"Credential “{condition.about}” {ends(condition.days_left)}."
+        title = _ends(condition.about, condition.days_left)
         return Issue(condition.code, severity, title, about=condition.about)
     title = f"{_remedy(condition.code).title}."
     return Issue(condition.code, severity, title, condition.since, condition.connection)
+
+
+def _ends(name: str, days_left: int) -> str:
+    if days_left < 0:
+        return f"Credential “{name}” has expired."
+    if days_left == 0:
+        return f"Credential “{name}” expires today."
+    return f"Credential “{name}” expires in {days_left} day{'' if days_left == 1 else 's'}."
 
 
 def health(engine: Engine) -> Health:

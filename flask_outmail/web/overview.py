@@ -24,9 +24,10 @@ from . import charts
 from .alerts import CHANNEL_LABELS
 from .blueprint import engine, pages, tell
 from .forms import ActionForm, demand_csrf
-from .health import WORKING, Health, Issue, Line, health
+from .health import FAILING, WORKING, Health, Issue, Line, health
 from .setup_saving import release
 from .sources import Source, keys_set, sources_of
+from .texts import clock, said, t, words
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def overview() -> ResponseReturnValue:
     return render_template(
         "outmail/overview.html",
         health=state,
+        truth=_truth(state),
         items=[_item(state, issue) for issue in state.issues],
         facts=facts,
         chart=_chart(facts.hours) if state.has_database else None,
@@ -87,6 +89,16 @@ def overview() -> ResponseReturnValue:
         requests=_requests(found) if state.primary.current is None and state.primary.error is None else {},
         form=ActionForm(),
     )
+
+
+def _truth(state: Health) -> str:
+    """The sentence at the top; a moment in it is one in the zone of the pages."""
+    began, waiting = state.failing_since, state.waiting_count
+    if state.state != FAILING or began is None:
+        return said(state.reason)
+    if waiting:
+        return t("Mail has been failing since %(when)s, %(count)s waiting.", when=clock(began), count=waiting)
+    return t("Mail has been failing since %(when)s.", when=clock(began))
 
 
 def _facts(engine: Engine, state: Health) -> Facts:
@@ -178,7 +190,7 @@ def _requests(engine: Engine) -> dict[str, tuple[str, str]]:
     texts = {}
     for service in services.services():
         try:
-            text = it_request(service=service.name, mailbox="", app_name=engine.app.name)
+            text = it_request(service=service.name, mailbox="", app_name=engine.app.name, words=words())
         except ValueError:
             continue
         texts[service.name] = (service.label, text)

@@ -33,6 +33,7 @@ from .setup_form import (
     warnings,
 )
 from .setup_saving import WouldStopMail, import_configured, release, save
+from .texts import words
 from .trials import Run, refuse, stream
 
 #: What was typed, without secrets, while a new authentication object is made on another page.
@@ -104,6 +105,7 @@ class Page:
                     app_name=found.app.name,
                     provider=row.provider if row is not None else CLIENT_CREDENTIALS,
                     thumbprint=certificate.thumbprint if certificate else "",
+                    words=words(),
                 )
             except ValueError:
                 continue

@@ -109,11 +109,18 @@ def release(engine: Engine, connection: str) -> str:
         return f"Held messages could not be handed over: {exc}."
     told = []
     if accepted:
-        told.append(f"{_messages(accepted)} that had been held: accepted.")
+        told.append(_counted(accepted, *_ACCEPTED))
     if refused:
-        told.append(f"{_messages(refused)} that had been held: not accepted; see Deliveries.")
+        told.append(_counted(refused, *_REFUSED))
     return " ".join(told)
 
 
-def _messages(count: int) -> str:
-    return "1 message" if count == 1 else f"{count} messages"
+_ACCEPTED = ("1 message that had been held: accepted.", "{count} messages that had been held: accepted.")
+_REFUSED = (
+    "1 message that had been held: not accepted; see Deliveries.",
+    "{count} messages that had been held: not accepted; see Deliveries.",
+)
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return one if count == 1 else many.format(count=count)

@@ -1,31 +1,20 @@
-"""The words of the pages in the reader's language: gettext catalogues in `translations`, domain "outmail".
+"""The words of the pages in the language, and moments in the zone, of the request.
 
 Our own name for the function, `t`, because a base template of the application may use `_` for words of its own. Texts
 that come from below the pages (remedies, labels, problems) are English there, and translated where a page shows them.
-`docs/translate.py` collects the texts and compiles the catalogues.
 """
 
 from __future__ import annotations
 
-import gettext
-import re
 from datetime import date, datetime
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from flask import current_app, has_request_context, request
-from markupsafe import Markup, escape
 
 from ..extension import engine_of_current_app
-from ..settings import zone
-from .shapes import SHAPES
+from ..words import Words, known_language
 
-DOMAIN = "outmail"
-FOLDER = Path(__file__).parent / "translations"
-_KEPT = "outmail.language"
-#: What the texts in the code are written in.
-SOURCE = "en"
+_KEPT = "outmail.words"
 #: The words that `static/outmail.js` shows; a test compares them.
 SCRIPT_WORDS = (
     "Show",
@@ -43,39 +32,25 @@ SCRIPT_WORDS = (
     "did not pass",
     "not tried",
 )
-#: How a day is written. Other languages get it as ISO 8601 has it.
-DAYS = {"en": "%d %b %Y", "de": "%d.%m.%Y", "fr": "%d/%m/%Y"}
 
 
-@lru_cache(maxsize=1)
-def languages() -> tuple[str, ...]:
-    """English, and the languages there are catalogues for."""
-    found = sorted(path.parent.parent.name for path in FOLDER.glob(f"*/LC_MESSAGES/{DOMAIN}.mo"))
-    return (SOURCE, *found)
-
-
-@lru_cache(maxsize=32)
-def catalogue(language: str) -> gettext.NullTranslations:
-    """The catalogue of a language; one that gives every text back as it is where there is none."""
-    return gettext.translation(DOMAIN, FOLDER, [language], fallback=True)
-
-
-def language() -> str:
-    """The language of this request: `OUTMAIL_LOCALE`, Flask-Babel's, or the best that the browser asks for."""
+def words() -> Words:
+    """The words for this request: in the language of `OUTMAIL_LOCALE`, Flask-Babel's, or the browser's best."""
     if not has_request_context():
-        return SOURCE
+        return Words()
     # Kept with the request: `g` may outlive it, where an application context was there before.
     if _KEPT not in request.environ:
-        request.environ[_KEPT] = _chosen()
-    chosen: str = request.environ[_KEPT]
+        request.environ[_KEPT] = Words(_language(), engine_of_current_app().settings.timezone)
+    chosen: Words = request.environ[_KEPT]
     return chosen
 
 
-def _chosen() -> str:
+def _language() -> str:
     wanted = engine_of_current_app().settings.locale or _locale_of_the_application()
     if wanted:
         return known_language(wanted)
-    return request.accept_languages.best_match(languages(), default=SOURCE) or SOURCE
+    # Not Werkzeug's best_match, which gives somebody who asks for "de-AT, en;q=0.5" the English.
+    return known_language(*(one for one, quality in request.accept_languages if quality))
 
 
 def _locale_of_the_application() -> str:
@@ -89,82 +64,46 @@ def _locale_of_the_application() -> str:
     return str(get_locale() or "")
 
 
-def known_language(wanted: str) -> str:
-    """The catalogue that fits a locale like `de_AT` or `pt-BR` best; English when none does."""
-    there = {one.lower(): one for one in languages()}
-    full = wanted.replace("-", "_").lower()
-    return there.get(full) or there.get(full.split("_")[0]) or SOURCE
-
-
 def language_tag() -> str:
     """The language as HTML's `lang` has it."""
-    return language().replace("_", "-")
+    return words().language.replace("_", "-")
 
 
 def t(text: str, /, **values: Any) -> str:
-    """`text` in the language of this request; `%(name)s` in it stands for a value.
-
-    With a value that is HTML (`Markup`) the result is HTML, and everything else in it is escaped.
-    """
-    text = str(text or "")
-    return filled(catalogue(language()).gettext(text), values) if text else ""
+    """`text` in the language of this request; see `Words.t`."""
+    return words().t(text, **values)
 
 
 def tn(one: str, many: str, count: int, /, **values: Any) -> str:
     """The form for `count`, which stands for `%(count)d`."""
-    return filled(catalogue(language()).ngettext(one, many, count), {"count": count, **values})
-
-
-def filled(text: str, values: dict[str, Any]) -> str:
-    if any(isinstance(value, Markup) for value in values.values()):
-        return escape(text) % values
-    return text % values if values else text
+    return words().tn(one, many, count, **values)
 
 
 def said(text: str) -> str:
-    """A text from below the pages that may hold values, like a step's title; as it is when its shape is not known."""
-    text = str(text or "")
-    there = catalogue(language())
-    found = there.gettext(text) if text else ""
-    if found != text or language() == SOURCE:
-        return found
-    for shape, pattern in _patterns():
-        match = pattern.fullmatch(text)
-        if match:
-            return there.gettext(shape) % {name: said(value) for name, value in match.groupdict().items()}
-    if text.endswith(".") and (known := there.gettext(text[:-1])) != text[:-1]:
-        # A title that was made a sentence.
-        return f"{known}."
-    sentences = _SENTENCE_END.split(text)
-    return " ".join(said(one) for one in sentences) if len(sentences) > 1 else text
+    """A text from below the pages that may hold values, like a step's title; see `Words.said`."""
+    return words().said(text)
 
 
-_SENTENCE_END = re.compile(r"(?<=[.?!]) (?=[A-Z“])")
+def day(at: date) -> str:
+    """A day, the way it is written in the language of this request."""
+    return words().day(at)
 
 
-@lru_cache(maxsize=1)
-def _patterns() -> list[tuple[str, re.Pattern[str]]]:
-    made = []
-    for shape in SHAPES:
-        pattern = re.sub(r"%\\\((\w+)\\\)s", r"(?P<\1>.+?)", re.escape(shape))
-        made.append((shape, re.compile(pattern, re.DOTALL)))
-    return made
+def clock(at: datetime) -> str:
+    """A moment to the minute in the zone of the pages (`OUTMAIL_TIMEZONE`), with that zone's name."""
+    return words().clock(at)
+
+
+def decimal(value: float, digits: int) -> str:
+    """A number as this language writes it; see `Words.decimal`."""
+    return words().decimal(value, digits)
+
+
+def size(count: int) -> str:
+    """A number of bytes, for reading; see `Words.size`."""
+    return words().size(count)
 
 
 def script_words() -> dict[str, str]:
     """The words of the script, where they differ from those that stand in it."""
     return {text: t(text) for text in SCRIPT_WORDS if t(text) != text}
-
-
-# -- times ------------------------------------------------------------------------------------------------------------
-
-
-def day(at: date) -> str:
-    """A day, the way it is written in the language of this request."""
-    return at.strftime(DAYS.get(language(), "%Y-%m-%d"))
-
-
-def clock(at: datetime) -> str:
-    """A moment to the minute in the zone of the pages (`OUTMAIL_TIMEZONE`), with that zone's name."""
-    local = at.astimezone(zone(engine_of_current_app().settings.timezone))
-    return f"{day(local)}, {local:%H:%M} {local.tzname()}"

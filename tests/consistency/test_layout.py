@@ -16,7 +16,19 @@ PACKAGE = Path(flask_outmail.__file__).parent
 
 ROWS: dict[int, tuple[str, ...]] = {
     0: ("errors", "address", "message"),
-    1: ("content", "headers", "mime", "envelope", "reading", "setup_values", "settings", "dsn", "html_text"),
+    1: (
+        "content",
+        "headers",
+        "mime",
+        "envelope",
+        "reading",
+        "setup_values",
+        "settings",
+        "dsn",
+        "html_text",
+        "shapes",
+        "words",
+    ),
     2: ("clouds", "masking", "network", "certificates", "entra", "tokens", "transports", "diagnosis"),
     3: ("vault", "models", "upgrade", "auth_objects", "setups", "credential_log", "outbox", "audit"),
     4: (

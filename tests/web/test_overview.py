@@ -85,7 +85,7 @@ def test_failing_mail_names_since_when_and_how_much_waits(working: Site) -> None
     fail(working)
     add(working.app, 3, state="waiting", due_at=utc_now() + HOUR)
     [title] = titles(working.get("/"))
-    assert re.fullmatch(r"✘ Mail has been failing since \d\d:\d\d UTC, 3 waiting\.", title)
+    assert re.fullmatch(r"✘ Mail has been failing since \d\d \w{3} \d{4}, \d\d:\d\d UTC, 3 waiting\.", title)
     assert 'href="/outmail/alerts#om-incident-1">See the alert' in working.get("/").text
 
 

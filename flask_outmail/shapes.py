@@ -1,7 +1,7 @@
 """Texts with values that are made in English, as a translator sees them.
 
-A page recognises such a text by its shape (`texts.said`). A test compares each with what the code makes; a text whose
-shape is missing here stays English.
+Such a text is recognised by its shape (`Words.said`). A test compares each with what the code makes; a text whose
+shape is missing here stays English. The first that fits counts.
 """
 
 from __future__ import annotations
@@ -24,16 +24,11 @@ SHAPES: tuple[str, ...] = (
     "Mail over the connection “%(about)s” has been waiting too long.",
     "Mail over the connection “%(about)s” is held.",
     # How things are, and what was done.
-    "Mail has been failing since %(when)s UTC, %(count)s waiting.",
-    "Mail has been failing since %(when)s UTC.",
     "Mail cannot be sent: %(why)s.",
-    "Mail works, but needs attention: %(items)s.",
-    "%(count)s items",
     "The worker on %(host)s, process %(number)s, uses another revision.",
     "Connection “%(name)s”: %(what)s",
-    "Credential “%(name)s” %(when)s.",
-    "Queued again: %(count)s messages.",
-    "Anonymised: %(count)s messages.",
+    "Credential “%(name)s” has expired.",
+    "Credential “%(name)s” expires today.",
     "That was not possible: %(why)s.",
     "Connection “%(name)s” is not verified.",
     "Messages are held: %(count)s.",
@@ -54,9 +49,6 @@ SHAPES: tuple[str, ...] = (
     "Saved as a draft, revision %(number)s.",
     "revision %(number)s",
     "Revision %(number)s",
-    "%(what)s that had been held: accepted.",
-    "%(what)s that had been held: not accepted; see Deliveries.",
-    "%(count)s messages",
     "Held messages could not be handed over: %(why)s.",
     "It was not accepted: %(why)s.",
     "Accepted for %(address)s.",
@@ -65,4 +57,18 @@ SHAPES: tuple[str, ...] = (
     "At most %(count)s characters.",
     "It belongs to the cloud “%(cloud)s”, which is not configured.",
     "“%(tenant)s” is no certain tenant.",
+)
+
+#: Those with a form for one and one for many.
+COUNTED: tuple[tuple[str, str], ...] = (
+    ("Credential “%(name)s” expires in %(count)d day.", "Credential “%(name)s” expires in %(count)d days."),
+    ("Mail works, but needs attention: %(count)d item.", "Mail works, but needs attention: %(count)d items."),
+    ("Queued again: %(count)d message.", "Queued again: %(count)d messages."),
+    ("Anonymised: %(count)d message.", "Anonymised: %(count)d messages."),
+    ("%(count)d message that had been held: accepted.", "%(count)d messages that had been held: accepted."),
+    (
+        "%(count)d message that had been held: not accepted; see Deliveries.",
+        "%(count)d messages that had been held: not accepted; see Deliveries.",
+    ),
+    ("%(count)d message", "%(count)d messages"),
 )
