@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import chain, groupby
 from typing import Any, NoReturn
 
-from flask import Flask
+from flask import Flask, current_app
 
 from .access import Access
 from .alert_channels import OnAlert
@@ -378,6 +378,18 @@ class Engine:
         if used is not None and (used.has_incident or self.alerting.remembers(way)):
             self.alerting.recovered(way, now=now)
             self.connections.look_soon()
+
+
+def engine_of_current_app() -> Engine:
+    """The current application's engine.
+
+    Raises:
+        RuntimeError: there is no current application, or `init_app` was not called for it.
+    """
+    engine = current_app.extensions.get("outmail")
+    if not isinstance(engine, Engine):
+        raise RuntimeError("the current application was not set up for mail: call mail.init_app(app)")
+    return engine
 
 
 def _unheard() -> DeliveryUnknown:

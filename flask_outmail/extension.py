@@ -61,7 +61,7 @@ class Sending:
         """
         # Flask-Mail's parameter can be given by its name too.
         message = message if message is not None else fields.pop("message", None)
-        return engine_of_current_app().deliver(_message(message, fields), via=via)
+        return _engine().deliver(_message(message, fields), via=via)
 
     async def asend(self, message: Sendable | None = None, /, *, via: str = "", **fields: Any) -> Receipt:
         """`send` for async views: the event loop goes on while a thread hands the message over.
@@ -77,7 +77,7 @@ class Sending:
         def hand_over() -> Receipt:
             # A context of its own: the caller's database session must not be used by two threads at once.
             with app.app_context():
-                return engine_of_current_app().deliver(made, via=via)
+                return _engine().deliver(made, via=via)
 
         return await asyncio.to_thread(hand_over)
 
@@ -90,7 +90,7 @@ class Sending:
 
         Never raises for a message: one that was not accepted has a receipt that is false and carries `error`.
         """
-        return list(engine_of_current_app().deliver_many(messages, via=via))
+        return list(_engine().deliver_many(messages, via=via))
 
     def enqueue(
         self,
@@ -121,14 +121,14 @@ class Sending:
             ConfigurationError: there is no database, its tables are missing, or the connection is unknown.
             TransportUnavailable: the database did not take it; the transaction has failed.
         """
-        engine = engine_of_current_app()
+        engine = _engine()
         made = _message(message if message is not None else fields.pop("message", None), fields)
         facts: dict[str, Any] = {"not_after": not_after, "priority": priority, "via": via, "session": session}
         return engine.enqueue(made, at=at, key=key, **facts)
 
     def connect(self) -> Connection:
         """A `Connection` in the manner of Flask-Mail; use it as a context manager."""
-        return Connection(engine_of_current_app().mail_state)
+        return Connection(_engine().mail_state)
 
     @contextmanager
     def record_messages(self) -> Iterator[list[MessageValue]]:
@@ -156,18 +156,11 @@ class State(Sending, MailState):
     """`app.extensions["mail"]`."""
 
 
-def engine_of_current_app() -> Engine:
-    """The current application's engine.
+def _engine() -> Engine:
+    # Imported late, as all that a module which only names `Mail` has no use for.
+    from .engine import engine_of_current_app
 
-    Raises:
-        RuntimeError: there is no current application, or `init_app` was not called for it.
-    """
-    from .engine import Engine
-
-    engine = current_app.extensions.get("outmail")
-    if not isinstance(engine, Engine):
-        raise RuntimeError("the current application was not set up for mail: call mail.init_app(app)")
-    return engine
+    return engine_of_current_app()
 
 
 class TemplateMail:
@@ -293,7 +286,7 @@ class Mail(Sending):
         """
         from .proving import trial
 
-        engine = engine_of_current_app()
+        engine = _engine()
         run = trial(engine, via, test_message_to=test_message_to, foreign_mailbox=foreign_mailbox)
         if transcript is not None:
             run.transcript = transcript

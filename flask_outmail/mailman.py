@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .compat import Message
-from .extension import Mail, engine_of_current_app
+from .extension import Mail
 from .message import Attachment
 
 __all__ = ["EmailMessage", "EmailMultiAlternatives", "Mail", "send_mail", "send_mass_mail"]
@@ -89,6 +89,8 @@ class EmailMessage:
         """
         if not self.recipients():
             return 0
+        from .engine import engine_of_current_app
+
         try:
             engine_of_current_app().deliver(self.message())
         except (smtplib.SMTPException, OSError):

@@ -9,15 +9,17 @@ import json
 from typing import Any
 
 import click
-from flask import current_app
 from flask.cli import AppGroup
 
 from ..diagnosis.remedies import WHO_LABELS, Remedy, remedy_for
 from ..diagnosis.steps import Step
-from ..engine import Engine
+from ..engine import engine_of_current_app
 from ..errors import OutmailError
 
 _MARKS = {"passed": ("✔", "green"), "warning": ("!", "yellow"), "failed": ("✘", "red"), "skipped": ("·", "white")}
+
+
+engine = engine_of_current_app
 
 
 class Refusal(click.ClickException):
@@ -44,11 +46,6 @@ class OutmailGroup(AppGroup):
 
 outmail_commands = OutmailGroup("outmail", help="Outbound mail: set it up, prove it, watch it.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def engine() -> Engine:
-    found: Engine = current_app.extensions["outmail"]
-    return found
 
 
 def show_json(facts: Any) -> None:

@@ -9,7 +9,8 @@ share a mistake with the code it is there to test.
 
 from flask_outmail.simulator.behaviour import Behaviour
 from flask_outmail.simulator.command import main
-from flask_outmail.simulator.faults import Fault, Faults
+from flask_outmail.simulator.fault import Fault
+from flask_outmail.simulator.faults import Faults
 from flask_outmail.simulator.mail import Attachment, DeliveredMail
 from flask_outmail.simulator.presets import PRESETS
 from flask_outmail.simulator.server import Simulator

@@ -16,7 +16,7 @@ from urllib.parse import unquote_plus, urlsplit
 from flask import Blueprint, Response, g, jsonify, request
 
 from flask_outmail.simulator import assertions, outside_issuer
-from flask_outmail.simulator.faults import Fault
+from flask_outmail.simulator.fault import Fault
 from flask_outmail.simulator.http_faults import apply_fault
 from flask_outmail.simulator.state import State, now
 from flask_outmail.simulator.tokens import Tokens

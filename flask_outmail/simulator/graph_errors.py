@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Response, g, jsonify, request
 
-from flask_outmail.simulator.faults import Fault
+from flask_outmail.simulator.fault import Fault
 from flask_outmail.simulator.state import now
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from flask import Response
 
-from flask_outmail.simulator.faults import Fault
+from flask_outmail.simulator.fault import Fault
 from flask_outmail.simulator.state import State
 from flask_outmail.simulator.webserver import DropConnection
 

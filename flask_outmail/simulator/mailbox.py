@@ -22,7 +22,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from flask_outmail.simulator import describe, mail, web_api, web_guard
-from flask_outmail.simulator.faults import ENDPOINTS, Fault
+from flask_outmail.simulator.fault import ENDPOINTS, Fault
 from flask_outmail.simulator.mail import DeliveredMail
 from flask_outmail.simulator.presets import PRESETS, Preset
 

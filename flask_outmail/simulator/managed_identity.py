@@ -12,7 +12,7 @@ from typing import Any
 
 from flask import Flask, Response, jsonify, request
 
-from flask_outmail.simulator.faults import Fault
+from flask_outmail.simulator.fault import Fault
 from flask_outmail.simulator.http_faults import apply_fault
 from flask_outmail.simulator.state import State
 from flask_outmail.simulator.tokens import Tokens

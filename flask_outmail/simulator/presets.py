@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flask_outmail.simulator.faults import Fault
+from flask_outmail.simulator.fault import Fault
 
 HTML_503 = "<html><head><title>503</title></head><body><h1>Service Unavailable</h1></body></html>"
 PORTAL = "<!doctype html><html><title>Guest network</title><h1>Please sign in to use this network</h1></html>"

@@ -17,8 +17,9 @@ from flask_outmail.simulator.cloud import make_app
 from flask_outmail.simulator.faults import Faults
 from flask_outmail.simulator.mail import DeliveredMail
 from flask_outmail.simulator.outside_issuer import AUDIENCE, SUBJECT, Trust
-from flask_outmail.simulator.smtp import SmtpLimits, SmtpServer
+from flask_outmail.simulator.smtp import SmtpServer
 from flask_outmail.simulator.smtp_auth import Authenticator
+from flask_outmail.simulator.smtp_limits import SmtpLimits
 from flask_outmail.simulator.state import Answer, State
 from flask_outmail.simulator.tokens import GRAPH, SMTP_RESOURCE, Tokens
 from flask_outmail.simulator.webserver import WebServer

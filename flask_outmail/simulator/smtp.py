@@ -1,14 +1,13 @@
-"""The two SMTP ports, and what is counted per mailbox over both of them."""
+"""The two SMTP ports."""
 
 from __future__ import annotations
 
 import ssl
-import threading
-from collections import Counter
 from collections.abc import Callable
 
 from flask_outmail.simulator.listener import Connection, Listener
 from flask_outmail.simulator.smtp_auth import Authenticator
+from flask_outmail.simulator.smtp_limits import SmtpLimits
 from flask_outmail.simulator.smtp_session import Session
 from flask_outmail.simulator.smtp_wire import Wire
 from flask_outmail.simulator.state import State
@@ -28,10 +27,10 @@ class SmtpServer:
         *,
         implicit_tls: bool,
     ) -> None:
-        self.state = state
-        self.authenticator = authenticator
-        self.tls = tls
-        self.limits = limits
+        self._state = state
+        self._authenticator = authenticator
+        self._tls = tls
+        self._limits = limits
         self._implicit_tls = implicit_tls
         self._listener = Listener(host, port, self._serve, name="smtps" if implicit_tls else "smtp")
         self.port = self._listener.port
@@ -51,39 +50,7 @@ class SmtpServer:
 
     def _serve(self, connection: Connection) -> None:
         if self._implicit_tls:
-            connection.start_tls(self.tls())
-        Session(self, Wire(connection), encrypted=self._implicit_tls).run()
-
-
-class SmtpLimits:
-    """Counts per mailbox, over both ports: open connections, and refused senders."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-        self._lock = threading.Lock()
-        self._connections: Counter[str] = Counter()
-        self._denials: Counter[str] = Counter()
-
-    def enter(self, mailbox: str) -> bool:
-        """Counts a connection in, unless the mailbox has its three already."""
-        with self._lock:
-            if self._connections[mailbox] >= self._state.behaviour.smtp_connection_limit:
-                return False
-            self._connections[mailbox] += 1
-            return True
-
-    def leave(self, mailbox: str) -> None:
-        with self._lock:
-            self._connections[mailbox] -= 1
-
-    def deny(self, mailbox: str) -> None:
-        with self._lock:
-            self._denials[mailbox] += 1
-
-    def blocked(self, mailbox: str) -> bool:
-        with self._lock:
-            return self._denials[mailbox] >= self._state.behaviour.send_as_denials
-
-    def forgive(self) -> None:
-        with self._lock:
-            self._denials.clear()
+            connection.start_tls(self._tls())
+        Session(
+            Wire(connection), self._state, self._authenticator, self._limits, self._tls, encrypted=self._implicit_tls
+        ).run()

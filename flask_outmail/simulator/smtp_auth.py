@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from flask_outmail.simulator.faults import Fault
+from flask_outmail.simulator.fault import Fault
 from flask_outmail.simulator.state import State
 from flask_outmail.simulator.tokens import SMTP, TokenRefused, Tokens
 from flask_outmail.simulator.world import SMTP_SEND_AS_APP, Mailbox

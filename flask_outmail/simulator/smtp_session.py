@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import re
+import ssl
 from collections.abc import Callable
 from email.utils import format_datetime
-from typing import TYPE_CHECKING
 
 from flask_outmail.simulator import mail
-from flask_outmail.simulator.faults import Fault
-from flask_outmail.simulator.smtp_auth import Signed
+from flask_outmail.simulator.fault import Fault
+from flask_outmail.simulator.smtp_auth import Authenticator, Signed
+from flask_outmail.simulator.smtp_limits import SmtpLimits
 from flask_outmail.simulator.smtp_wire import ClientGone, IdleTooLong, LineTooLong, Wire
-from flask_outmail.simulator.state import Submission, complete, now
-
-if TYPE_CHECKING:
-    from flask_outmail.simulator.smtp import SmtpServer
+from flask_outmail.simulator.state import State, Submission, complete, now
 
 _PATH = re.compile(r"<([^<>\s]*)>")
 DOMAIN = "localhost"
@@ -29,10 +27,21 @@ DOMAIN = "localhost"
 class Session:
     """One conversation."""
 
-    def __init__(self, server: SmtpServer, wire: Wire, *, encrypted: bool) -> None:
-        self._server = server
-        self._state = server.state
+    def __init__(
+        self,
+        wire: Wire,
+        state: State,
+        authenticator: Authenticator,
+        limits: SmtpLimits,
+        tls: Callable[[], ssl.SSLContext],
+        *,
+        encrypted: bool,
+    ) -> None:
         self._wire = wire
+        self._state = state
+        self._authenticator = authenticator
+        self._limits = limits
+        self._tls = tls
         self._encrypted = encrypted
         self._greeted = False
         self._signed: Signed | None = None
@@ -68,7 +77,7 @@ class Session:
             pass
         finally:
             if self._signed is not None:
-                self._server.limits.leave(self._signed.mailbox.address)
+                self._limits.leave(self._signed.mailbox.address)
 
     # Talking
 
@@ -168,7 +177,7 @@ class Session:
         injected = fault.body.encode("latin-1", "replace") if fault and fault.body else b""
         self._wire.send(b"220 2.0.0 SMTP server ready\r\n" + injected)
         try:
-            self._wire.start_tls(self._server.tls())
+            self._wire.start_tls(self._tls())
         except OSError:
             raise ClientGone from None
         self._encrypted, self._greeted = True, False
@@ -184,11 +193,11 @@ class Session:
         if self._signed is not None or self._sender is not None:
             self._reply(verb, 503, "5.5.1", "Bad sequence of commands")
             return
-        result = self._server.authenticator.run(self, mechanism, initial.strip())
+        result = self._authenticator.run(self, mechanism, initial.strip())
         if result.signed is None:
             self._reply(verb, result.status, result.code, result.text, end=result.status == 421)
             return
-        if not self._server.limits.enter(result.signed.mailbox.address):
+        if not self._limits.enter(result.signed.mailbox.address):
             self._reply(
                 verb,
                 432,
@@ -230,7 +239,7 @@ class Session:
             return
         if self._misbehaves("mail", "MAIL"):
             return
-        if self._server.limits.blocked(self._signed.mailbox.address):
+        if self._limits.blocked(self._signed.mailbox.address):
             self._reply("MAIL", 550, "5.2.252", "Sender throttled due to continuous send as denied errors")
             return
         address, parameters = _address(argument, "FROM")
@@ -340,7 +349,7 @@ class Session:
             *(address for name in ("from", "sender") for _, address in mail.addresses(content, name)),
         ]
         if not all(signed.mailbox.may_send_as(address) for address in senders):
-            self._server.limits.deny(signed.mailbox.address)
+            self._limits.deny(signed.mailbox.address)
             self._reply(".", *self._send_as_denied(signed))
             return
         fault = self._take("dot")

@@ -11,10 +11,11 @@ from flask import Blueprint, current_app, request, session
 from werkzeug.wrappers import Response as AnyResponse
 
 from ..access import CHANGE, SEE
-from ..engine import Engine
-from ..extension import engine_of_current_app
+from ..engine import engine_of_current_app
 from ..models import utc_now
 from .texts import clock, day, decimal, language_tag, said, script_words, size, t, tn
+
+engine = engine_of_current_app
 
 pages = Blueprint("outmail", __name__, template_folder="templates", static_folder="static")
 
@@ -60,10 +61,6 @@ def may(action: str) -> bool:
         verdict = engine().access.judge(action)
         known[action] = not isinstance(verdict, AnyResponse) and isinstance(verdict, (bool, int)) and bool(verdict)
     return known[action]
-
-
-def engine() -> Engine:
-    return engine_of_current_app()
 
 
 def actor() -> str:

@@ -9,9 +9,9 @@ from flask import abort, current_app, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_wtf import FlaskForm
 
+from ..engine import engine_of_current_app
 from ..envelope import Envelope
 from ..errors import OutmailError
-from ..extension import engine_of_current_app
 from ..message import Message
 from ..previews import NOBODY
 from .blueprint import engine, pages, tell

@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import current_app, has_request_context, request
 
-from ..extension import engine_of_current_app
+from ..engine import engine_of_current_app
 from ..words import Words, known_language
 
 _KEPT = "outmail.words"

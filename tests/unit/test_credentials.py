@@ -31,7 +31,7 @@ from flask_outmail.setup_values import (
     setup_from_mapping,
 )
 from flask_outmail.simulator import Simulator
-from flask_outmail.simulator.faults import Fault
+from flask_outmail.simulator.fault import Fault
 
 from ..conftest import MakeApp, graph_setup, make_message
 from .test_tokens import requests_made, source, the_cloud, the_credential

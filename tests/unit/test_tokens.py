@@ -24,7 +24,7 @@ from flask_outmail.clouds import Cloud, clouds
 from flask_outmail.errors import AuthenticationFailed, Throttled
 from flask_outmail.setup_values import Credential
 from flask_outmail.simulator import Simulator
-from flask_outmail.simulator.faults import Fault
+from flask_outmail.simulator.fault import Fault
 from flask_outmail.tokens import REFUSALS_MAX, EntraTokens, Renewing
 
 
