@@ -147,7 +147,8 @@ GUIDES = {
 
 def remedy_page() -> str:
     lines = ["# Remedies", "", NOTE, "What each failure means, what to do about it, and who can do it; by who speaks."]
-    lines += ["Pages, commands, alerts and errors show the same words. Search this page for a code.", ""]
+    lines += ["Pages, commands, alerts and errors show the same words. Look for a code with the browser's own search"]
+    lines += ["(Ctrl+F): the search of this site passes over numbers, as in `535 5.7.139`.", ""]
     for group, entries in REMEDY_GROUPS:
         lines += [f"## {group}", ""]
         for entry in entries:
@@ -155,7 +156,7 @@ def remedy_page() -> str:
             signals = ", ".join(f"`{signal}`" for signal in entry.signals)
             lines += [f"### {remedy.title}", "", f"Signals: {signals}" if signals else "", "", remedy.meaning, ""]
             lines += [f"{number}. {step}" for number, step in enumerate(remedy.steps, 1)]
-            lines += ["", f"*{WHO_LABELS[remedy.who]}.*{_guide(entry.signals[0])}", ""]
+            lines += ["", f"Who: *{WHO_LABELS[remedy.who]}*.{_guide(entry.signals[0])}", ""]
     return "\n".join(lines)
 
 
