@@ -14,6 +14,7 @@ from .current import Current
 from .database import Database
 from .envelope import Envelope
 from .errors import DeliveryUnknown, OutmailError, TransportUnavailable
+from .frames import frames
 from .models import PRIMARY
 from .outbox import alerts
 from .outbox.notices import Notice
@@ -195,10 +196,8 @@ class Channels:
             try:
                 is_refused = function(notice) is False
             except Exception as exc:  # the application's own function may raise anything
-                logger.error(
-                    "a function of @mail.on_alert raised",
-                    extra={"function": _name(function), "error": type(exc).__name__},
-                )
+                told = {"function": _name(function), "error": type(exc).__name__}
+                logger.error("a function of @mail.on_alert raised:\n%s", frames(exc), extra=told)
                 is_refused = True
             if is_refused:
                 failed.append(_name(function))

@@ -23,6 +23,7 @@ from .current import Current
 from .database import Database
 from .diagnosis.remedies import remedy_for
 from .errors import OutmailError
+from .frames import frames
 from .models import PRIMARY, Incident, utc_now
 from .outbox import alerts, facts, telling
 from .outbox.alerts import Cause
@@ -201,7 +202,7 @@ class Alerting:
         try:
             self.watch()
         except Exception as exc:  # whatever it is, it is nobody's who is waiting
-            logger.warning("the watch could not look", extra={"error": type(exc).__name__})
+            logger.warning("the watch could not look:\n%s", frames(exc), extra={"error": type(exc).__name__})
 
     # -- the watch ---------------------------------------------------------------------------------------------------
 

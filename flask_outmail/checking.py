@@ -20,6 +20,7 @@ from .diagnosis import steps
 from .diagnosis.steps import Check, Seen, Step
 from .engine import Engine
 from .errors import OutmailError
+from .frames import frames
 from .models import utc_now
 from .outbox import checks
 from .outbox.retry import is_retryable
@@ -80,8 +81,8 @@ def check_due(engine: Engine, now: datetime | None = None) -> list[Checked]:
                 done.append(_check(engine, current, moment, every))
             except (OutmailError, SQLAlchemyError):
                 raise
-            except Exception:  # a third party's mail service may raise anything; the next connection is not to suffer
-                logger.exception("a scheduled check broke", extra={"connection": connection})
+            except Exception as exc:  # a third party's mail service may raise anything; the next is not to suffer
+                logger.error("a scheduled check broke:\n%s", frames(exc), extra={"connection": connection})
     return done
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import blinker
 
+from .frames import frames
+
 logger = logging.getLogger(__name__)
 
 signals = blinker.Namespace()
@@ -41,5 +43,5 @@ def notify(signal: blinker.NamedSignal, app: Any, **arguments: Any) -> None:
     for receiver in signal.receivers_for(app):
         try:
             receiver(app, **arguments)
-        except Exception:  # any receiver may raise anything; the message's fate is settled already
-            logger.exception("a receiver of a signal raised", extra={"signal": signal.name})
+        except Exception as exc:  # any receiver may raise anything; the message's fate is settled already
+            logger.error("a receiver of a signal raised:\n%s", frames(exc), extra={"signal": signal.name})

@@ -12,6 +12,7 @@ from flask import Response, render_template, stream_with_context
 
 from ..diagnosis import report
 from ..diagnosis.steps import Step
+from ..frames import frames
 from ..models import utc_now
 from .texts import said
 
@@ -46,9 +47,9 @@ class Run:
             for step in self.start():
                 self.done.append(step)
                 yield step
-        except Exception:
+        except Exception as exc:
             # Whatever it was, half of the answer has been sent: the page is told, and the log has the trace.
-            logger.exception("a test ended by a fault of this application")
+            logger.error("a test ended by a fault of this application:\n%s", frames(exc))
             self.broke = True
             return
         self.conclude(self)

@@ -15,7 +15,7 @@ import flask_outmail
 PACKAGE = Path(flask_outmail.__file__).parent
 
 ROWS: dict[int, tuple[str, ...]] = {
-    0: ("errors", "address", "message"),
+    0: ("errors", "frames", "address", "message"),
     1: (
         "content",
         "headers",

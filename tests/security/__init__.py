@@ -1,0 +1,1 @@
+"""Attacks, each with the rule it must not break."""
