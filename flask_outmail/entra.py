@@ -32,6 +32,8 @@ from .setup_values import FEDERATED, MANAGED_IDENTITY, Credential
 #: Set by Azure's workload identity (Kubernetes, App Service) to the file that holds the token to show to Entra.
 TOKEN_FILE_VARIABLE = "AZURE_FEDERATED_TOKEN_FILE"  # noqa: S105 -- a name, not a token
 TOKEN_FILE_MAX_BYTES = 65_536
+#: How much of an answer is read: a token has some thousand characters, the description of a tenant not many more.
+MAX_ANSWER_BYTES = 1_000_000
 
 # Entra's own words for "not now" (Entra: AADSTS error codes). Everything else needs a person.
 _TEMPORARY = {50196, 90006, 90012, 90024, 90033, 90055, 90090, 50033, 50087}
@@ -246,6 +248,19 @@ def _checked(text: str, where: str) -> str:
 # -- the network -----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Response:
+    """An answer as MSAL reads it."""
+
+    status_code: int
+    text: str = field(repr=False)
+    headers: Mapping[str, str]
+    host: str
+
+    def raise_for_status(self) -> None:
+        """Those that are errors were raised before."""
+
+
 class _HttpClient:
     """The network as MSAL wants it, with our time-outs and our errors.
 
@@ -255,7 +270,7 @@ class _HttpClient:
 
     def __init__(self, timeout_s: float, ca_file: str, *, on_this_machine: bool) -> None:
         self._timeout_s = timeout_s
-        self._session = network.http_session(ca_file)
+        self._session = network.http_session(ca_file, plain=on_this_machine)
         self._on_this_machine = on_this_machine
         if on_this_machine:
             # A proxy must never see a request for this machine's own identity.
@@ -275,19 +290,29 @@ class _HttpClient:
 
     def _ask(self, method: str, url: str, **arguments: Any) -> Any:
         import requests
+        from urllib3.exceptions import HTTPError
 
         where = urlsplit(url)
         host, port = where.hostname or "", where.port or (80 if where.scheme == "http" else 443)
         who = "The managed identity endpoint" if self._on_this_machine else "Microsoft Entra"
         try:
             # auth is given, as nothing, so that requests does not put a password from ~/.netrc into the header.
-            response = self._session.request(
-                method, url, timeout=self._timeout_s, allow_redirects=False, auth=lambda request: request, **arguments
+            answer = self._session.request(
+                method,
+                url,
+                timeout=self._timeout_s,
+                allow_redirects=False,
+                auth=lambda request: request,
+                stream=True,
+                **arguments,
             )
-        except requests.RequestException as exc:
+            content = answer.raw.read(MAX_ANSWER_BYTES, decode_content=False)
+            answer.close()
+        except (requests.RequestException, HTTPError, OSError) as exc:
             # A token request can be repeated at will, so even a lost answer is no more than "not reached".
             # From None: the request in the cause carries the secret.
             raise network.unavailable(exc, host, port) from None
+        response = _Response(answer.status_code, content.decode("utf-8", "replace"), answer.headers, host)
         # Azure: how-to-use-vm-token, error handling: 410 is an update of the endpoint, 404 one that is not ready.
         resting = (404, 410) if self._on_this_machine else ()
         if response.status_code == 429:
@@ -300,6 +325,9 @@ class _HttpClient:
                 code="entra_unavailable",
                 retry_after_s=network.retry_after_s(response.headers),
             )
+        if 300 <= response.status_code < 400:
+            # Never followed: it would lead the secret to another place.
+            raise _not_entra(response)
         if not (self._on_this_machine and response.status_code == 401):
             # Azure Arc's first answer is a challenge without a body.
             _json(response)
@@ -316,20 +344,23 @@ def _no_identity_endpoint(exc: TransportUnavailable) -> OutmailError:
     )
 
 
-def _json(response: Any) -> Mapping[str, Any]:
+def _json(response: _Response) -> Mapping[str, Any]:
     try:
         body = json.loads(response.text)
     except (ValueError, RecursionError):
         body = None
     if not isinstance(body, Mapping):
-        kind = readable(response.headers.get("Content-Type", "no content type"))[:60]
-        raise TransportUnavailable(
-            f"the answer from {urlsplit(response.url).hostname} is not from Microsoft Entra"
-            f" (status {response.status_code}, {kind})",
-            code="not_entra",
-            retryable=False,
-        )
+        raise _not_entra(response)
     return body
+
+
+def _not_entra(response: _Response) -> TransportUnavailable:
+    kind = readable(response.headers.get("Content-Type", "no content type"))[:60]
+    return TransportUnavailable(
+        f"the answer from {response.host} is not from Microsoft Entra (status {response.status_code}, {kind})",
+        code="not_entra",
+        retryable=False,
+    )
 
 
 def _refuse(answer: Mapping[str, Any]) -> NoReturn:
@@ -337,7 +368,7 @@ def _refuse(answer: Mapping[str, Any]) -> NoReturn:
     description = str(answer.get("error_description") or answer.get("error") or "no reason given")
     listed = answer.get("error_codes")
     numbers = [one for one in listed if isinstance(one, int)] if isinstance(listed, list) else []
-    numbers += [int(number) for number in re.findall(r"AADSTS(\d+)", description)]
+    numbers += [int(number) for number in re.findall(r"AADSTS(\d{1,9})", description)]
     code = f"AADSTS{numbers[0]}" if numbers else readable(str(answer.get("error") or "entra_error"))[:64]
     facts: dict[str, Any] = {
         "code": code,

@@ -140,11 +140,12 @@ def nothing_left(exc: BaseException) -> bool:
     return isinstance(exc, requests.ConnectionError) and any(isinstance(one, NewConnectionError) for one in reasons)
 
 
-def http_session(ca_file: str = "") -> requests.Session:
-    """A `requests` session that verifies TLS with our context, never retries and never follows a redirect by itself.
+def http_session(ca_file: str = "", *, plain: bool = False) -> requests.Session:
+    """A `requests` session that verifies TLS with our context, and never retries: a retried POST can send a mail twice.
 
-    A retried POST can send a mail twice, and a redirect could carry a token to another host. The read time-out is the
-    time for the whole answer, not for each piece of it.
+    It knows no `http://`, whatever an answer gives as the next address, unless it is `plain`: for the machine's own
+    identity. It asks for answers as they are, because a small packed one can be unpacked without an end. The read
+    time-out is the time for the whole answer, not for each piece of it.
     """
     import requests
     from requests.adapters import HTTPAdapter
@@ -160,7 +161,12 @@ def http_session(ca_file: str = "") -> requests.Session:
             return manager
 
     session = requests.Session()
+    session.headers["Accept-Encoding"] = "identity"
     session.mount("https://", Adapter(max_retries=0))
+    if plain:
+        session.mount("http://", Adapter(max_retries=0))
+    else:
+        del session.adapters["http://"]
     return session
 
 
@@ -182,16 +188,22 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 @lru_cache(maxsize=1)
 def _pools() -> dict[str, Any]:
-    from urllib3.connection import HTTPSConnection
+    from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
     class Connection(HTTPSConnection):
         response_class = _TimedResponse
 
+    class PlainConnection(HTTPConnection):
+        response_class = _TimedResponse
+
     class Pool(HTTPSConnectionPool):
         ConnectionCls = Connection
 
-    return {"https": Pool, "http": HTTPConnectionPool}
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = PlainConnection
+
+    return {"https": Pool, "http": PlainPool}
 
 
 class _TimedResponse(http.client.HTTPResponse):

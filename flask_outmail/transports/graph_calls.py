@@ -362,12 +362,12 @@ def _host_and_port(url: str) -> tuple[str, int]:
 
 
 def _body_of(response: requests.Response, most_bytes: int) -> bytes:
-    """The body, or its beginning; what cannot be read is as good as empty."""
+    """The body, or its beginning; what cannot be read is as good as empty. Nobody asked for a packed one."""
     from requests.exceptions import RequestException
     from urllib3.exceptions import HTTPError
 
     try:
-        content: bytes = response.raw.read(most_bytes, decode_content=True)
+        content: bytes = response.raw.read(most_bytes, decode_content=False)
     except (OSError, HTTPError, RequestException):
         content = b""
     if len(content) >= most_bytes or not content:

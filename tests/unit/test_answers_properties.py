@@ -182,7 +182,7 @@ def test_the_innermost_code_of_graph_wins_and_depth_has_an_end() -> None:
 
 
 def answer(text: str, status: int = 400) -> Any:
-    return SimpleNamespace(text=text, url="https://login.example/token", status_code=status, headers={})
+    return SimpleNamespace(text=text, host="login.example", status_code=status, headers={})
 
 
 @few
