@@ -51,7 +51,9 @@ KEPT_CLOSED = timedelta(days=365)
 #: Messages at fault themselves are over when none came for so long.
 QUIET = timedelta(days=1)
 
-_ADDRESS = re.compile(r"[^\s<>\"'(),;:\[\]]+@[^\s<>\"'(),;:\[\]]+")
+_WORD = r"[^\s<>\"'(),;:\[\]]"
+# From the beginning of a word only: tried from each of its letters, a long word would take its length squared.
+_ADDRESS = re.compile(rf"(?<!{_WORD}){_WORD}+@{_WORD}+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
