@@ -60,5 +60,6 @@ def _protect(response: Response) -> Response:
     # Pages of extensions may bring their own policy.
     response.headers.setdefault("Content-Security-Policy", _POLICY)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("X-Frame-Options", "DENY")
     response.headers.setdefault("Referrer-Policy", "same-origin")
     return response

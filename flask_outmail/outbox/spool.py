@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from ..errors import OutmailError, TransportUnavailable
@@ -48,10 +49,11 @@ class Spool:
         """
         head = json.dumps({"kind": entry.kind, "facts": entry.facts, "has_content": entry.sealed is not None})
         data = self._vault().seal_bytes(head.encode()) + b"\n" + (entry.sealed or b"")
-        passing = self.folder / f".{entry.name}.{os.getpid()}"
+        passing = self.folder / f".{entry.name}.{token_hex(8)}"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            # Never into something that is there already, least of all through a link that somebody else has laid.
+            handle = os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 with os.fdopen(handle, "wb") as stream:
                     stream.write(data)

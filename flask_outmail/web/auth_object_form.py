@@ -140,7 +140,8 @@ def _certificate(form: AuthObjectForm | SecretForm, found: dict[str, str]) -> st
 
 def _date_of_certificate(entered: Entered) -> None:
     given = entered.draft.credential
-    if given.certificate and "certificate" not in entered.problems:
+    # Of an unknown kind nobody has looked at the certificate yet.
+    if given.certificate and not entered.problems.keys() & {"certificate", "provider"}:
         # The certificate knows when it ends better than anybody who types.
         ends = certificates.load(given.certificate, given.certificate_password).not_after.date()
         entered.draft = replace(entered.draft, expires_on=ends)
