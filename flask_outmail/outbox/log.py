@@ -181,7 +181,7 @@ def causes(session: Session, *, now: datetime, hours: int = 24, limit: int = 5) 
 COLUMNS = ("id", "created_at", "state", "connection", "sender", "recipients", "subject", "size_bytes",
            "attempt_count", "code", "reason", "updated_at", "message_id", "origin", "parent_id")  # fmt: skip
 #: What a spreadsheet takes for the beginning of a formula (OWASP, "CSV Injection").
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 
 
 def safe_cell(value: Any) -> str:

@@ -402,7 +402,7 @@ def test_pages_show_each_message_once_newest_first_whatever_is_looked_for(
 
 def test_cells_cannot_become_formulas(shop: tuple[Flask, Mail]) -> None:
     app, _ = shop
-    evil = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1"]
+    evil = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1", "＠SUM(A1)"]
     fill(app, *({"subject": text} for text in evil), {"subject": "Order 17, “ä”"})
     engine = engine_of(app)
 
