@@ -45,7 +45,7 @@ def test_whoever_changes_a_verified_setup_in_the_database_gets_no_password(
     with engine.database.session() as session:
         session.execute(update(Setup).values({changed: other[changed]}))
         session.commit()
-    engine.look_again()
+    engine.connections.look_again()
     with app.app_context(), pytest.raises(SetupNotVerified):
         mail.send(make_message())
     assert liar.heard == []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ..web.conftest import Site, browser, make_site, open_page, served
+from ..web.conftest import Site, browser, make_site, open_page, serve, served
 from ..web.test_deliveries import MakeSite, lose, queueing_site
 
 if TYPE_CHECKING:
@@ -83,4 +83,4 @@ def test_nothing_in_a_mail_calls_home_or_leads_away(
     assert page.url.endswith(f"/deliveries/{number}/message")
 
 
-__all__ = ["browser", "make_site", "open_page", "served"]
+__all__ = ["browser", "make_site", "open_page", "serve", "served"]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from flask_outmail import OutmailError
 from flask_outmail.frames import frames
 from flask_outmail.signals import message_accepted, notify
+from flask_outmail.simulator import Simulator
+from flask_outmail.simulator.faults import Fault
 from flask_outmail.web.trials import Run
+
+from ..conftest import MakeApp, graph_setup, make_message
 
 SECRET = "hunter2 of ann@customers.example"
 
@@ -69,3 +75,19 @@ def test_no_part_of_the_package_logs_an_exception_with_its_words() -> None:
         text = path.read_text()
         assert "logger.exception" not in text, path.name
         assert "exc_info=" not in text, path.name
+
+
+def test_a_refusal_of_entra_is_one_line_in_the_log(
+    simulator: Simulator, make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = json.dumps({"error": "bad\n\x1b[2JERROR:root:forged", "error_description": "no\nERROR:root:forged"})
+    simulator.faults.add(Fault(endpoint="token", status=400, body=body, content_type="application/json", times=None))
+    app, mail = make_app(graph_setup(simulator))
+    with app.app_context(), caplog.at_level(logging.INFO), pytest.raises(OutmailError) as caught:
+        mail.send(make_message())
+    assert "\n" not in f"{caught.value} {caught.value.code} {caught.value.detail}"
+    for record in caplog.records:
+        assert "\x1b" not in f"{record.getMessage()} {vars(record)}"
+        assert not any(
+            "\n" in str(value) for name, value in vars(record).items() if name in ("code", "error", "message")
+        )
