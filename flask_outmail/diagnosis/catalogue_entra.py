@@ -265,6 +265,7 @@ ENTRA: tuple[Entry, ...] = (
     entry(
         "AADSTS53003",
         "AADSTS530032",
+        "insufficient_claims",
         title="Conditional Access stopped the log-in",
         meaning="A rule of the organisation does not let this application log in from here.",
         steps=(

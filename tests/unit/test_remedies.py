@@ -318,6 +318,11 @@ def test_a_token_for_another_service_is_told_from_a_bad_one() -> None:
     assert title("InvalidAuthenticationToken", words) == "The token was made for another service"
 
 
+def test_a_claims_challenge_of_graph_is_told_as_conditional_access() -> None:
+    words = "Conditional Access stopped the log-in"
+    assert title("insufficient_claims", kind=AuthenticationFailed, transport="microsoft365_graph") == words
+
+
 def test_an_access_policy_is_told_from_a_missing_permission() -> None:
     assert title("ErrorAccessDenied", "Access to OData is disabled.") == "An access policy shuts this mailbox out"
 
@@ -534,6 +539,15 @@ def test_the_words_are_calm_and_plain(entry: Entry) -> None:
     )
     # Dates of Microsoft's plans move; a page that prints one is soon wrong.
     assert not re.search(r"\b20[2-9]\d\b", text)
+
+
+@pytest.mark.parametrize("entry", [one for one in CATALOGUE if one.remedy.steps], ids=lambda one: one.remedy.code)
+def test_the_first_step_is_something_to_do(entry: Entry) -> None:
+    """An order, or where and when it is to be carried out; what is good to know stands behind it."""
+    first = entry.remedy.steps[0]
+    assert (
+        not re.match(r"(Records|Many|Most|Some|It|Its|This|These|There|They|The|A|An)\b", first) or "by itself" in first
+    )
 
 
 def test_no_two_remedies_share_a_title_or_a_meaning() -> None:

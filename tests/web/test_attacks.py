@@ -328,3 +328,28 @@ def test_of_a_thousand_tests_at_once_only_so_many_run(make_site: MakeSite) -> No
 
     with ThreadPoolExecutor(50) as pool:
         assert sum(pool.map(press, range(1000))) == 20
+
+
+@pytest.mark.browser
+def test_a_cancelled_test_ends_with_the_step_it_is_in_and_sends_nothing(
+    site: Site, served: str, open_page: Callable[..., Page]
+) -> None:
+    sim, page = site.simulator, open_page()
+    page.goto(f"{served}/setup")
+    page.check("input[name=service][value=smtp]")
+    for name in ("host", "port", "username", "password", "from_address"):
+        page.fill(f"#{name}", site.smtp_fields()[name])
+    page.fill("#test_message_to", "me@customers.example")
+    sim.faults.hang("smtp.mail", 0.5)
+    page.click("[data-test]")
+    page.locator(".om-is-passed >> nth=5").wait_for()
+    page.click("[data-cancel]")
+    page.wait_for_selector("text=nothing counts as proven")
+    for _ in range(200):
+        if any(answer.method == "QUIT" for answer in sim.answers):
+            break
+        page.wait_for_timeout(50)
+    assert "RCPT" not in [answer.method for answer in sim.answers] and sim.delivered == []
+    with engine_of(site.app).database.session() as session:
+        assert session.query(Proof).count() == 0
+    assert "mail is held until a test passes" in site.save(site.smtp_fields()).text
