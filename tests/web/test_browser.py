@@ -180,7 +180,7 @@ def test_a_secret_gives_way_to_a_certificate_made_on_the_page(
     site.simulator.upload_certificate((tmp_path / "public.cer").read_bytes(), application.client_id)
     page.click("button:has-text('Test credential')")
     page.wait_for_selector("text=All 5 steps passed")
-    assert not page.is_visible("text=is not taken yet")
+    assert not page.is_visible("[data-result] >> text=is not taken yet")
     page.click("text=Delete the one before")
     page.wait_for_selector("text=is deleted here")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -92,22 +92,27 @@ def test_from_nothing_by_each_failing_step_to_mail_that_arrives(
 
 @BOTH_WAYS
 def test_smtp_from_each_failing_step_to_a_held_message_that_leaves(
-    site: Site, served: str, open_page: Callable[..., Page], javascript: bool
+    make_site: Callable[..., Site], serve: Callable[[Site], str], open_page: Callable[..., Page], javascript: bool
 ) -> None:
+    site = make_site(OUTMAIL_TEST_NETWORKS=["127.0.0.1/32", "::1/128"])
     page = open_page(java_script_enabled=javascript)
     sim = site.simulator
-    page.goto(f"{served}/setup")
+    page.goto(f"{serve(site)}/setup")
     page.check("input[name=service][value=smtp]")
     for name, value in {"username": sim.mailbox, "password": "wrong", "from_address": sim.mailbox}.items():
         page.fill(f"#{name}", value)
     page.fill("#host", "no-such-server.invalid")
     run_test(page)
     assert "There is no server with this name" in failing(page)
+    page.fill("#host", "127.0.0.2")
+    page.fill("#password", "wrong")
+    run_test(page)
+    assert "This server is in a private network" in failing(page)
     page.fill("#host", sim.smtp_host)
     page.fill("#port", "1")
     page.fill("#password", "wrong")
     run_test(page)
-    assert "Nothing answers at this host and port" in failing(page) or "firewall" in failing(page)
+    assert "Nothing listens at this host and port" in failing(page)
     page.fill("#port", str(sim.smtp_port))
     page.fill("#password", "wrong")
     run_test(page)
