@@ -28,6 +28,7 @@ from .models import utc_now
 from .outbox import claims, hands, store, verdicts
 from .outbox.claims import Begun
 from .outbox.hands import Job
+from .outbox.retry import Try
 from .outbox.states import ACCEPTED
 from .settings import PRIMARY
 from .vault import Vault
@@ -79,7 +80,7 @@ class Releasing:
                     continue
                 outcome = hands.perform(Job(connection, begun, current), self._vault())
                 result, now = outcome.result, utc_now()
-                if _stays_held(result):
+                if _stays_held(result, outcome.tried):
                     assert isinstance(result, OutmailError)  # noqa: S101 -- what was accepted does not stay
                     store.hold_again(session, begun.id, begun.number, code=result.code, reason=str(result))
                     session.commit()
@@ -123,11 +124,14 @@ def _begin(session: Session, by: str, current: Current, connection: str, after_i
         after_id = claimed  # it may not leave any more, or has no content
 
 
-def _stays_held(outcome: Receipt | OutmailError) -> bool:
+def _stays_held(outcome: Receipt | OutmailError, tried: Try) -> bool:
     """Whether nothing left for sure, and the trouble is not this message's own."""
     if isinstance(outcome, (Receipt, DeliveryUnknown)):
         return False
-    if isinstance(outcome, (ConfigurationError, SenderRefused)):
-        # A From that the setup gives is refused for all. Repeated denials get a mailbox blocked by Exchange.
+    if isinstance(outcome, SenderRefused):
+        # A From that the setup gives is refused for all, and one that a message brings, for it alone. What is denied
+        # is not tried over and over: Exchange blocks a mailbox for that.
+        return tried.sender_is_setups
+    if isinstance(outcome, ConfigurationError):
         return True
     return isinstance(outcome, DeliveryError) and (outcome.fault == "connection" or outcome.retryable)

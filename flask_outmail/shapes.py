@@ -49,6 +49,7 @@ SHAPES: tuple[str, ...] = (
     "Saved as a draft, revision %(number)s.",
     "revision %(number)s",
     "Revision %(number)s",
+    "%(why)s; see Deliveries.",
     "Held messages could not be handed over: %(why)s.",
     "It was not accepted: %(why)s.",
     "Accepted for %(address)s.",
@@ -70,5 +71,6 @@ COUNTED: tuple[tuple[str, str], ...] = (
         "%(count)d message that had been held: not accepted; see Deliveries.",
         "%(count)d messages that had been held: not accepted; see Deliveries.",
     ),
+    ("Still held: %(count)d message.", "Still held: %(count)d messages."),
     ("%(count)d message", "%(count)d messages"),
 )

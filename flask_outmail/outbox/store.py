@@ -229,6 +229,13 @@ def has_held(session: Session, connection: str) -> bool:
     return bool(session.scalar(select(found)))
 
 
+def still_held(session: Session, connection: str) -> tuple[int, str]:
+    """How many messages of a connection are held, and the code that kept the last of them that was tried; "" if none was."""
+    mine = (Delivery.state == HELD, Delivery.connection == connection)
+    tried = select(Delivery.code).where(*mine, Delivery.code != "").order_by(Delivery.id.desc()).limit(1)
+    return session.scalar(select(func.count()).where(*mine)) or 0, session.scalar(tried) or ""
+
+
 def counts(session: Session) -> dict[str, int]:
     """How many deliveries are in each state; states without any are left out."""
     rows = session.execute(select(Delivery.state, func.count()).group_by(Delivery.state)).all()

@@ -15,10 +15,10 @@ from ..access import EXPORT, READ_BODIES
 from ..diagnosis.remedies import remedy_for
 from ..envelope import Envelope
 from ..errors import InvalidMessage, OutmailError
-from ..models import Delivery
-from ..outbox import claims, resending, store
+from ..models import Delivery, Setup, utc_now
+from ..outbox import claims, lanes, resending, store
 from ..outbox.resending import AGAIN
-from ..outbox.states import ACCEPTED, FAILED, REFUSED, RESTING, SUPPRESSED, UNKNOWN, WAITING
+from ..outbox.states import ACCEPTED, FAILED, QUEUED, REFUSED, RESTING, SUPPRESSED, UNKNOWN, WAITING
 from ..outbox.store import NotPossible
 from .activity import note, noted
 from .blueprint import ID, engine, needs, pages, tell
@@ -44,12 +44,16 @@ def _page(delivery_id: int, problem: str = "") -> str:
         child = select(Delivery).where(Delivery.parent_id == row.id).order_by(Delivery.id).limit(_RELATED)
         children = database.scalars(child).all()
         parent = database.get(Delivery, row.parent_id) if row.parent_id else None
+        sender = _sender(database, row)
+        lane = lanes.read(database).get(row.connection) if row.state == QUEUED else None
     failed = row.state not in (ACCEPTED, SUPPRESSED) and row.code
     remedy = remedy_for(OutmailError(row.reason, code=row.code, detail=row.reason)) if failed else None
     return render_template(
         "outmail/delivery.html",
         row=row,
         state_words=store.STATES[row.state],
+        sender=sender,
+        pauses=lane if lane is not None and lane.is_paused(utc_now()) else None,
         children=children,
         parent=parent,
         has_content=has_content,
@@ -63,6 +67,13 @@ def _page(delivery_id: int, problem: str = "") -> str:
         problem=problem,
         form=ActionForm(),
     )
+
+
+def _sender(database: Session, row: Delivery) -> str:
+    """From, as the message has it or as the setup of its last attempt gave it; "" when that is not known."""
+    used = next((one.setup_id for one in reversed(row.attempts) if one.setup_id), None)
+    setup = database.get(Setup, used) if used and not row.sender else None
+    return row.sender or (setup.from_address if setup is not None else "")
 
 
 # -- what may be done ------------------------------------------------------------------------------------------------

@@ -206,6 +206,8 @@ def release_held() -> ResponseReturnValue:
     told = [sentence for line in lines if (sentence := release(found, line.name))]
     for sentence in told:
         tell(sentence)
-    if not told:
-        tell("Nothing was handed over: there is no held message whose connection is verified.", "warning")
+    if not lines:
+        tell("Nothing was handed over: no connection is verified. Test the setup first.", "warning")
+    elif not told:
+        tell("Nothing is held any more.")
     return redirect(url_for(".overview"))

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from .. import services, setups
+from ..diagnosis.remedies import remedy_for
 from ..engine import Engine
 from ..errors import OutmailError
 from ..models import AuthObject, Setup
+from ..outbox import store
 from ..setup_values import SetupValues
 from .setup_form import Known
 
@@ -102,9 +104,11 @@ def is_revision_proven(engine: Engine, row: Setup) -> bool:
 
 
 def release(engine: Engine, connection: str) -> str:
-    """Lets held messages go, for a short while; returns a sentence about it, or "" when there were none."""
+    """Lets held messages go, for a short while; returns sentences about it, or "" when there were none."""
     try:
         accepted, refused = engine.releasing.release(connection, budget_s=RELEASE_BUDGET_S)
+        with engine.database.session() as session:
+            left, code = store.still_held(session, connection)
     except OutmailError as exc:
         return f"Held messages could not be handed over: {exc}."
     told = []
@@ -112,6 +116,10 @@ def release(engine: Engine, connection: str) -> str:
         told.append(_counted(accepted, *_ACCEPTED))
     if refused:
         told.append(_counted(refused, *_REFUSED))
+    if left:
+        told.append(_counted(left, *_LEFT))
+        why = f"{remedy_for(OutmailError('', code=code)).title}; see Deliveries." if code else _FOLLOW
+        told.append(why)
     return " ".join(told)
 
 
@@ -120,6 +128,8 @@ _REFUSED = (
     "1 message that had been held: not accepted; see Deliveries.",
     "{count} messages that had been held: not accepted; see Deliveries.",
 )
+_LEFT = ("Still held: 1 message.", "Still held: {count} messages.")
+_FOLLOW = "They follow one after another."
 
 
 def _counted(count: int, one: str, many: str) -> str:

@@ -288,6 +288,20 @@ def test_a_from_that_is_denied_stops_the_release_before_exchange_blocks_the_mail
     assert states(app) == {"held": 2}
 
 
+def test_a_from_of_its_own_that_is_denied_is_settled_and_does_not_hold_up_the_others(
+    make_app: MakeApp, simulator: Simulator
+) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    mail.send_many([make_message(sender="anna@contoso.example"), make_message()])
+    activate(app, smtp_values(simulator), verified=True)
+    assert engine_of(app).release() == (1, 1)
+    assert states(app) == {"refused": 1, "accepted": 1}
+    denied = len(asked(simulator))
+    assert engine_of(app).release() == (0, 0)
+    assert len(asked(simulator)) == denied, "it is not tried over and over"
+
+
 def test_a_setup_that_was_verified_carries_mail_while_the_database_is_away(
     make_app: MakeApp, simulator: Simulator, tmp_path: Any, sqlite_url: str
 ) -> None:

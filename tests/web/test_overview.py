@@ -202,6 +202,25 @@ def test_the_queue_is_what_the_outbox_holds(working: Site) -> None:
     assert f"Next try {due_at:%d %b %Y, %H:%M} UTC" in card
 
 
+def test_released_messages_that_stay_held_are_told_with_what_keeps_them(site: Site) -> None:
+    activate(site.app, smtp_values(site.simulator))
+    site.mail.send_many([make_message(recipients=["full@x.example"]), make_message()])
+    activate(site.app, smtp_values(site.simulator), verified=True)
+    site.simulator.faults.preset("smtp-rcpt-451", recipient="full@x.example")
+    text = site.post("/release", token_from="/").text
+    assert re.search(r"1 message that had been held: accepted\. Still held: 1 message\. [^<]+; see Deliveries\.", text)
+    page = site.get("/deliveries/1").text
+    assert "it stays held for the reason below" in page and "had not passed a test" not in page
+    site.post("/release", token_from="/")
+    assert [one.recipient for one in site.simulator.delivered] == ["ann@customers.example", "full@x.example"]
+
+
+def test_a_release_while_no_connection_is_verified_says_so(site: Site) -> None:
+    activate(site.app, smtp_values(site.simulator))
+    add(site.app, state="held")
+    assert "Nothing was handed over: no connection is verified." in site.post("/release", token_from="/").text
+
+
 # -- configuration and workers ---------------------------------------------------------------------------------------
 
 
