@@ -25,7 +25,7 @@ from .diagnosis.remedies import remedy_for
 from .errors import OutmailError
 from .frames import frames
 from .models import PRIMARY, Incident, utc_now
-from .outbox import alerts, facts, telling
+from .outbox import alerts, backlog, facts, telling
 from .outbox.alerts import Cause
 from .outbox.conditions import Condition, Limits, conditions
 from .outbox.notices import Event, Notice
@@ -218,21 +218,24 @@ class Alerting:
         now = now or utc_now()
         with self._database.session() as session:
             found = self.judge(session, self.look(session, now), now)
-            if self.channels.is_suppressed:
-                return found
-            self._follow(session, found, now)
-            for incident in telling.due_alerts(session, now=now, pause=self._pause, grace=self._grace):
-                if telling.claim_alert(session, incident.id, now=now, pause=self._pause, grace=self._grace):
-                    self._carry(session, incident, "reminder" if incident.alerted_at else "opened", now)
-            for incident in telling.due_retries(session, now=now):
-                if telling.claim_retry(session, incident.id, now=now):
-                    done = [name for name, said in (incident.channels or {}).items() if said["outcome"] == "accepted"]
-                    # As of when it should have been told: a receiver that has it already knows it by its id.
-                    at, left = incident.alerted_at or now, _days_left(found, incident)
-                    self._carry(session, incident, "opened", at, skip=done, days_left=left)
-            self._tell_recoveries(session, now)
-            alerts.tidy(session, now=now)
+            if not self.channels.is_suppressed:
+                self._tell_what_is_due(session, found, now)
+            backlog.note(session, now=now)
         return found
+
+    def _tell_what_is_due(self, session: Session, found: list[Condition], now: datetime) -> None:
+        self._follow(session, found, now)
+        for incident in telling.due_alerts(session, now=now, pause=self._pause, grace=self._grace):
+            if telling.claim_alert(session, incident.id, now=now, pause=self._pause, grace=self._grace):
+                self._carry(session, incident, "reminder" if incident.alerted_at else "opened", now)
+        for incident in telling.due_retries(session, now=now):
+            if telling.claim_retry(session, incident.id, now=now):
+                done = [name for name, said in (incident.channels or {}).items() if said["outcome"] == "accepted"]
+                # As of when it should have been told: a receiver that has it already knows it by its id.
+                at, left = incident.alerted_at or now, _days_left(found, incident)
+                self._carry(session, incident, "opened", at, skip=done, days_left=left)
+        self._tell_recoveries(session, now)
+        alerts.tidy(session, now=now)
 
     def expect_no_workers(self) -> None:
         """Where something else carries the deliveries, none on the list is no alarm; mail that waits still is one."""

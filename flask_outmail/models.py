@@ -362,6 +362,18 @@ class Slot(Base):
     worker_id: Mapped[str] = mapped_column(String(64), default="", index=True)
 
 
+class Backlog(Base):
+    """The most messages that were seen to wait in one half hour: what the overview draws (`outbox.backlog`)."""
+
+    __tablename__ = "outmail_backlog"
+
+    #: Where the half hour begins.
+    start: Mapped[datetime] = mapped_column(primary_key=True)
+    ready: Mapped[int] = mapped_column(Integer)
+    later: Mapped[int] = mapped_column(Integer)
+    held: Mapped[int] = mapped_column(Integer)
+
+
 class AuditEntry(Base):
     """What a person did: a change, or a look into a message. Holds no secret, no address and no words of a message."""
 

@@ -24,7 +24,7 @@ from .errors import ConfigurationError, InvalidMessage, OutmailError, SecretUnre
 from .headers import wire_address
 from .message import Address, Message
 from .models import PRIMARY, Proof, Setup, utc_now
-from .outbox import roster
+from .outbox import lanes, roster
 from .setup_values import Credential, SetupValues
 
 MINUTE_S = 60.0
@@ -169,6 +169,7 @@ class Trial:
         if not engine.database:
             return
         try:
+            is_configured = self._is_configured()
             with engine.database.session() as session:
                 proof = setups.add_proof(
                     session,
@@ -180,7 +181,10 @@ class Trial:
                     connection=self.connection,
                 )
                 active = setups.active(session, self.connection)
-                in_force = self.passed and active is not None and self._verify(active)
+                in_force = self.passed and (is_configured or (active is not None and self._verify(active)))
+                if in_force:
+                    # What was kept back since the fault leaves now, and not at the end of the pause.
+                    lanes.clear(session, self.connection)
                 session.commit()
                 self.proof_id = proof.id
         except OutmailError:
@@ -196,6 +200,13 @@ class Trial:
         if same:
             setups.mark_verified(active, self.values, self.engine.vault, by=self.by)
         return same
+
+    def _is_configured(self) -> bool:
+        """Whether these values are in force by the configuration."""
+        current = self.engine.current(self.connection)
+        if current is None or current.source == "database":
+            return False
+        return current.values.canonical() == self.values.canonical()
 
     def _is_mine(self, active: Setup) -> bool:
         """Whether these are the values of a revision, to the letter."""

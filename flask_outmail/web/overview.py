@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import date, datetime, timedelta
 
 from flask import redirect, render_template, url_for
@@ -16,9 +16,11 @@ from ..diagnosis.remedies import Remedy, is_listed, remedy_for
 from ..engine import Engine
 from ..errors import OutmailError
 from ..models import PRIMARY, Lane, Proof, Setup, Worker, utc_now
-from ..outbox import statistics
+from ..outbox import backlog, lanes, statistics
+from ..outbox.backlog import Slot
 from ..outbox.conditions import next_step
 from ..outbox.facts import Credential
+from ..outbox.lanes import LaneState
 from ..outbox.statistics import OUTCOMES, Hour
 from . import charts
 from .alerts import CHANNEL_LABELS
@@ -59,6 +61,9 @@ class Facts:
     last_accepted_at: datetime | None = None
     next_try_at: datetime | None = None
     hours: list[Hour] = field(default_factory=list)
+    backlog: Sequence[Slot] = ()
+    #: Connections that pause after a fault, or because their server asked for it.
+    pauses: dict[str, LaneState] = field(default_factory=dict)
     causes: Sequence[tuple[str, int]] = ()
     #: Revision numbers by the id of the setup, for what workers say they use.
     revisions: dict[int, int] = field(default_factory=dict)
@@ -76,7 +81,9 @@ def overview() -> ResponseReturnValue:
         items=[_item(state, issue) for issue in state.issues],
         facts=facts,
         chart=_chart(facts.hours) if state.has_database else None,
+        backlog=_backlog_chart(facts.backlog) if state.has_database else None,
         causes=[(code, count, _title_of(code)) for code, count in facts.causes],
+        title_of=_title_of,
         credentials=[_credential_line(state, one) for one in state.facts.credentials],
         channels=found.alerting.channels.described(),
         channel_labels=CHANNEL_LABELS,
@@ -116,13 +123,23 @@ def _facts(engine: Engine, state: Health) -> Facts:
             last_accepted_at=statistics.last_accepted_at(session),
             next_try_at=statistics.next_try_at(session),
             hours=hours,
+            backlog=backlog.last_day(session, now=now),
+            pauses={name: lane for name, lane in lanes.read(session).items() if lane.is_paused(now)},
             causes=statistics.causes(session, since=hours[0].start),
             revisions={row.id: row.revision for row in rows},
         )
 
 
 def _chart(hours: Sequence[Hour]) -> charts.Chart:
-    return charts.stacked(list(OUTCOMES), [(f"{hour.start:%H:%M}", list(hour.counts.values())) for hour in hours])
+    rows = [(f"{hour.start:%H:%M}", list(hour.counts.values())) for hour in hours]
+    return charts.stacked([t(outcome) for outcome in OUTCOMES], rows)
+
+
+def _backlog_chart(slots: Sequence[Slot]) -> charts.Chart:
+    words = [t("ready to leave"), t("waiting for a later try"), t("held")]
+    rows = [(f"{slot.start:%H:%M}", astuple(slot.most) if slot.most is not None else None) for slot in slots]
+    # The colours of what is under way, what deserves a look, and what is not handed over.
+    return charts.stacked(words, rows, label_every=12, colours=(1, 2, 4), is_level=True)
 
 
 def _item(state: Health, issue: Issue) -> Item:

@@ -19,10 +19,11 @@ from flask_outmail import Mail
 from flask_outmail.models import Delivery, Lane
 from flask_outmail.outbox import roster
 from flask_outmail.outbox.spool import Entry
+from flask_outmail.proving import trial
 from flask_outmail.simulator import Simulator
 from flask_outmail.working import make_worker
 
-from ..conftest import MakeApp, engine_of, make_message
+from ..conftest import MakeApp, engine_of, make_message, smtp_setup
 from ..integration.test_holding import activate, smtp_values
 from .conftest import QUICK, OutboxApp, attempts, rows, states, work
 
@@ -179,6 +180,25 @@ def test_a_secret_that_expired_is_waited_for_and_its_replacement_lets_everything
         assert session.query(Lane).filter_by(connection="primary").one().paused_until is not None
     activate(app, smtp_values(simulator, failure_alerts_to=""), verified=True)
     assert work(app) == 3
+
+
+@pytest.mark.parametrize("is_configured", [False, True])
+def test_a_passed_test_ends_the_pause_of_a_connection_that_was_mended_elsewhere(
+    make_app: MakeApp, simulator: Simulator, tmp_path: Path, is_configured: bool
+) -> None:
+    setup = (smtp_setup(simulator),) if is_configured else ()
+    app, mail = make_app(*setup, db=True, OUTMAIL_DELIVERY="outbox", OUTMAIL_SPOOL_DIR=str(tmp_path / "spool"), **QUICK)
+    if not is_configured:
+        activate(app, smtp_values(simulator, failure_alerts_to=""), verified=True)
+    simulator.faults.preset("smtp-auth-535", times=None)
+    mail.send(make_message())
+    work(app, once=True)
+    simulator.faults.clear()
+    assert work(app, once=True) == 0, "it pauses"
+    run = trial(engine_of(app), by="ann")
+    list(run.steps())
+    assert run.passed
+    assert work(app) == 1
 
 
 def test_held_mail_follows_a_passed_test_at_a_measured_pace(

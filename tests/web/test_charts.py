@@ -38,6 +38,19 @@ def test_a_count_of_nothing_draws_nothing() -> None:
     assert chart.total == 0
 
 
+def test_what_is_not_known_is_a_gap_and_no_nought() -> None:
+    chart = charts.stacked(SERIES, [("00:00", None), ("01:00", None), ("02:00", (0, 0)), ("03:00", None)])
+    assert [bar.gap is not None for bar in chart.bars] == [True, True, False, True]
+    assert boxes(chart) == []
+    assert chart.gaps == ["00:00 – 02:00", "03:00 –"]
+    assert chart.totals == [0, 0]
+
+
+def test_a_level_has_a_highest_and_no_sum() -> None:
+    chart = charts.stacked(SERIES, [("00:00", (3, 1)), ("01:00", None), ("02:00", (2, 4))], is_level=True)
+    assert chart.totals == [3, 4]
+
+
 @pytest.mark.parametrize(
     ("count", "top"), [(0, 1), (1, 1), (2, 2), (3, 5), (7, 10), (11, 20), (21, 50), (60, 100), (100_001, 200_000)]
 )
@@ -48,8 +61,9 @@ def test_the_scale_ends_with_a_round_number_that_holds_the_highest_bar(count: in
 
 
 def numbers_of_the_picture(text: str) -> dict[str, list[int]]:
-    """hour -> counts, as the tips of the bars tell them."""
+    """hour -> counts, as the tips of the bars of the first chart tell them."""
     found = {}
+    text = text[text.index("<figure") :].partition("</figure>")[0]
     for label, told in re.findall(r"<g><title>([^:]+:\d\d): ([^<]+)</title>", text):
         found[label] = [int(number) for number in re.findall(r"\d+", told)]
     return found

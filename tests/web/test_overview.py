@@ -14,8 +14,8 @@ from sqlalchemy import event
 
 from flask_outmail import SetupNotVerified
 from flask_outmail.checking import check_due
-from flask_outmail.models import Delivery, Setup, Worker, utc_now
-from flask_outmail.outbox import statistics
+from flask_outmail.models import Backlog, Delivery, Lane, Setup, Worker, utc_now
+from flask_outmail.outbox import backlog, statistics
 from flask_outmail.outbox.conditions import next_step
 
 from ..alerts.conftest import refuse_log_in
@@ -121,9 +121,9 @@ def test_the_causes_stand_with_their_counts_and_lead_to_the_log(busy: Site) -> N
     text = busy.get("/").text
     causes = re.findall(r'<li><strong>(\d+)</strong>.*?href="([^"]+)"', text[text.index("om-causes") :])
     assert causes == [
-        ("2", "/outmail/deliveries/?code=550+5.1.1"),
-        ("1", "/outmail/deliveries/?code=answer_lost"),
-        ("1", "/outmail/deliveries/?code=timeout"),
+        ("2", "/outmail/deliveries/?code=550+5.1.1&amp;period=day"),
+        ("1", "/outmail/deliveries/?code=answer_lost&amp;period=day"),
+        ("1", "/outmail/deliveries/?code=timeout&amp;period=day"),
     ]
 
 
@@ -148,6 +148,7 @@ def test_the_numbers_are_read_from_indexes_alone(working: Site) -> None:
         statistics.last_hours(session, now=utc_now())
         statistics.last_accepted_at(session)
         statistics.next_try_at(session)
+        backlog.last_day(session, now=utc_now())
         plans = [
             str(row[-1])
             for statement, values in list(asked)
@@ -155,6 +156,32 @@ def test_the_numbers_are_read_from_indexes_alone(working: Site) -> None:
         ]
     assert any("USING COVERING INDEX ix_outmail_deliveries_state_created_at_id" in plan for plan in plans)
     assert not [plan for plan in plans if plan.startswith("SCAN") and "outmail_deliveries" in plan]
+
+
+def test_how_much_waited_is_drawn_and_listed_and_where_nobody_looked_is_said(working: Site) -> None:
+    now = utc_now()
+    assert "Nothing waited in the last 24 hours" in section(working.get("/").text, "om-queue")
+    with engine_of(working.app).database.session() as session:
+        for hours, counts in ((2, (7, 1, 0)), (5, (0, 0, 3))):
+            start = (now - hours * HOUR).replace(minute=0, second=0, microsecond=0)
+            session.add(Backlog(start=start, ready=counts[0], later=counts[1], held=counts[2]))
+        session.commit()
+    text = working.get("/").text
+    text = text[text.index('aria-labelledby="om-backlog"') :]
+    table = numbers_of_the_table(text)
+    assert table == {
+        f"{now - 5 * HOUR:%H}:00": [0, 0, 3], f"{now - 2 * HOUR:%H}:00": [7, 1, 0], "at most": [7, 1, 3]
+    }  # fmt: skip
+    del table["at most"]
+    assert numbers_of_the_picture(text) == {label: [n for n in counts if n] for label, counts in table.items()}
+    assert f"{now - 5 * HOUR:%H}:30 – {now - 2 * HOUR:%H}:00" in text[text.index("Nobody looked:") :]
+
+
+def test_the_watch_keeps_how_much_waits(working: Site) -> None:
+    add(working.app, 3, state="held")
+    engine_of(working.app).alerting.watch()
+    with engine_of(working.app).database.session() as session:
+        assert [(row.ready, row.later, row.held) for row in session.query(Backlog)] == [(0, 0, 3)]
 
 
 # -- the cards -------------------------------------------------------------------------------------------------------
@@ -200,6 +227,20 @@ def test_the_queue_is_what_the_outbox_holds(working: Site) -> None:
     card = section(working.get("/").text, "om-queue")
     assert "Ready to leave 2 Waiting for a later try 3 Held 4 Outcome unknown 1" in card
     assert f"Next try {due_at:%d %b %Y, %H:%M} UTC" in card
+
+
+def test_a_connection_that_pauses_says_until_when_and_why(working: Site) -> None:
+    now = utc_now()
+    with engine_of(working.app).database.session() as session:
+        facts = {"paused_at": now, "fault_count": 1, "code": "AADSTS7000222"}
+        session.add(Lane(connection="primary", paused_until=now + HOUR, **facts))
+        session.add(Lane(connection="backup", paused_until=now, **facts))
+        session.commit()
+    add(working.app, state="queued")
+    for path in ("/", "/deliveries/1"):
+        text = re.sub(r"<[^>]+>", "", working.get(path).text)
+        told = re.findall(r"pauses until (.*): The client secret has expired\.", text)
+        assert told == [f"{now + HOUR:%d %b %Y, %H:%M} UTC"], path
 
 
 def test_released_messages_that_stay_held_are_told_with_what_keeps_them(site: Site) -> None:
