@@ -383,7 +383,7 @@ class AuditEntry(Base):
     at: Mapped[datetime] = mapped_column(default=utc_now, index=True)
     who: Mapped[str] = mapped_column(String(200), default="")
     action: Mapped[str] = mapped_column(String(64))
-    #: What it was done to: "delivery 17", or the address of the page below the prefix.
+    #: What it was done to: "delivery 17", "revision 3 of primary", or the address of the page below the prefix.
     object: Mapped[str] = mapped_column(String(200), default="")
     detail: Mapped[str] = mapped_column(String(200), default="")
 

@@ -203,7 +203,10 @@ class Trial:
 
     def _is_configured(self) -> bool:
         """Whether these values are in force by the configuration."""
-        current = self.engine.current(self.connection)
+        try:
+            current = self.engine.current(self.connection)
+        except OutmailError:
+            return False  # what is in force cannot be read
         if current is None or current.source == "database":
             return False
         return current.values.canonical() == self.values.canonical()

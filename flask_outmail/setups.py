@@ -80,6 +80,11 @@ def active(session: Session, connection: str = PRIMARY) -> Setup | None:
     ).first()
 
 
+def find(session: Session, connection: str, revision: int) -> Setup | None:
+    """A revision by its number."""
+    return session.scalars(select(Setup).where(Setup.connection == connection, Setup.revision == revision)).first()
+
+
 def connections(session: Session) -> list[str]:
     """The names of all connections that have a revision, `primary` first."""
     names = session.scalars(select(Setup.connection).distinct()).all()
@@ -115,22 +120,9 @@ def save(
     Raises:
         Conflict: somebody saved a revision in the meantime; nothing was stored.
     """
-    row = Setup(
-        connection=connection,
-        revision=seen_revision + 1,
-        service=values.service,
-        host=values.host,
-        port=values.port,
-        tls=values.tls,
-        username=values.username,
-        password_sealed=vault.seal(values.password),
-        from_address=values.from_address,
-        from_name=values.from_name,
-        failure_alerts_to=values.failure_alerts_to,
-        auth_object_id=auth_object.id if auth_object else None,
-        created_by=by,
-        restored_from=restored_from,
-    )
+    row = row_of(values, vault)
+    row.connection, row.revision, row.created_by, row.restored_from = connection, seen_revision + 1, by, restored_from
+    row.auth_object_id = auth_object.id if auth_object else None
     newest = session.scalar(select(func.max(Setup.revision)).where(Setup.connection == connection)) or 0
     if newest == seen_revision:
         session.add(row)
@@ -144,6 +136,21 @@ def save(
             return row
     other = latest(session, connection)
     raise Conflict("somebody saved these settings in the meantime", by=other.created_by if other else "")
+
+
+def row_of(values: SetupValues, vault: Vault) -> Setup:
+    """These values as a revision that is not saved; which authentication object they use is left out."""
+    return Setup(
+        service=values.service,
+        host=values.host,
+        port=values.port,
+        tls=values.tls,
+        username=values.username,
+        password_sealed=vault.seal(values.password),
+        from_address=values.from_address,
+        from_name=values.from_name,
+        failure_alerts_to=values.failure_alerts_to,
+    )
 
 
 def restore(session: Session, old: Setup, vault: Vault, *, by: str, seen_revision: int) -> Setup:
@@ -183,14 +190,9 @@ def changes(before: Setup | None, after: Setup, vault: Vault) -> list[Change]:
     """What differs in `after`, field by field. A secret is "set" or "changed", and never shown."""
     found = []
     for name in FIELDS:
-        if name == "password":
-            old, new = bool(before and before.password_sealed), bool(after.password_sealed)
-            if old != new:
-                found.append(Change("password", "set" if old else "", "set" if new else ""))
-            elif before is not None and old and not _is_same_secret(before, after, vault):
-                found.append(Change("password", "set", "changed"))
-            continue
-        old_text, new_text = _shown(before, name), _shown(after, name)
+        old_text, new_text = shown(before, name), shown(after, name)
+        if name == "password" and before is not None and old_text == new_text == "set":
+            new_text = "set" if _is_same_secret(before, after, vault) else "changed"
         if old_text != new_text:
             found.append(Change(name, old_text, new_text))
     return found
@@ -204,9 +206,12 @@ def _is_same_secret(before: Setup, after: Setup, vault: Vault) -> bool:
         return False  # it cannot be told, and "the same" would be a promise
 
 
-def _shown(row: Setup | None, name: str) -> str:
+def shown(row: Setup | None, name: str) -> str:
+    """A field of a revision as it is shown; a password is "set" or not."""
     if row is None:
         return ""
+    if name == "password":
+        return "set" if row.password_sealed else ""
     if name == "auth_object":
         return row.auth_object.name if row.auth_object else ""
     value = getattr(row, name)

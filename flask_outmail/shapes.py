@@ -23,6 +23,14 @@ SHAPES: tuple[str, ...] = (
     "The credential “%(about)s” comes to its end.",
     "Mail over the connection “%(about)s” has been waiting too long.",
     "Mail over the connection “%(about)s” is held.",
+    # What somebody did, and to what.
+    "delivery %(number)s",
+    "alert %(number)s",
+    "authentication object %(number)s",
+    "revision %(number)s of %(name)s",
+    "as revision %(number)s of %(name)s",
+    "to the same recipients, as delivery %(number)s",
+    "to another recipient, as delivery %(number)s",
     # How things are, and what was done.
     "Mail cannot be sent: %(why)s.",
     "The worker on %(host)s, process %(number)s, uses another revision.",

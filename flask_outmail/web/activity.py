@@ -22,6 +22,8 @@ _TRIES = {
     "auth_object": "stream_auth_object_test",
     "replace_secret": "stream_secret_test",
 }
+#: A button that says no more than the name of what was done.
+_PLAIN = "save"
 #: What a button of ours may be called; a form could hold anything.
 _BUTTON = re.compile(r"[a-z_]{1,30}")
 
@@ -48,7 +50,7 @@ def note_change(engine: Engine) -> None:
     where = request.path.removeprefix(engine.settings.url_prefix)
     try:
         with engine.database.session() as session:
-            detail = button if _BUTTON.fullmatch(button) else ""
+            detail = button if _BUTTON.fullmatch(button) and button != _PLAIN else ""
             audit.record(session, who=actor(), action=action, object=where, detail=detail)
             session.commit()
     except OutmailError as exc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from flask import abort, redirect, render_template, request, url_for
@@ -14,10 +15,11 @@ from ..auth_objects import Conflict
 from ..errors import SecretUnreadable
 from ..models import PRIMARY, Setup
 from ..setups import Change
+from .activity import note, noted
 from .blueprint import ID, actor, ago, engine, pages, tell
 from .forms import ActionForm, demand_csrf, number, wanted_action
 from .setup_form import Known, known_of, wanted_connection
-from .setup_saving import is_revision_proven, release
+from .setup_saving import is_revision_proven, release, revision_words
 
 #: Lines of the activity on a page.
 _ACTIVITY = 30
@@ -33,6 +35,8 @@ DEEDS = {
     "export_message": "Saved as a file",
     "erase": "Erased",
     "prune": "Pruned",
+    "save_setup": "Saved a setup",
+    "import_setup": "Imported the configuration as a setup",
     "submit_setup": "Used the set-up page",
     "stream_setup_test": "Tested a setup",
     "restore_revision": "Restored a revision",
@@ -54,6 +58,18 @@ DEEDS = {
     "stream_domain_check": "Checked the domain",
     "send_preview": "Sent a preview",
 }
+
+
+#: What a number in the address of a page stands for.
+_PLACES = {"auth-objects": "authentication object", "alerts": "alert"}
+_PLACE = re.compile(rf"/({'|'.join(_PLACES)})/(\d+)\b.*")
+
+
+def place_words(object: str) -> str:
+    """What a line of the activity is about, in words; "" where the action says all."""
+    if match := _PLACE.fullmatch(object):
+        return f"{_PLACES[match[1]]} {match[2]}"
+    return "" if object.startswith("/") else object
 
 
 @dataclass(frozen=True)
@@ -92,6 +108,7 @@ def history() -> ResponseReturnValue:
         activity=activity[:_ACTIVITY],
         older=activity[_ACTIVITY - 1].id if len(activity) > _ACTIVITY else None,
         deeds=DEEDS,
+        place_words=place_words,
     )
 
 
@@ -129,14 +146,17 @@ def restore_revision(setup_id: int) -> ResponseReturnValue:
             newest = setups.latest(database, known.connection)
             when = ago(newest.created_at) if newest else "meanwhile"
             tell(f"{exc.by or 'Somebody'} saved a change {when}. Nothing was restored; look again.", "bad")
+            noted()
             return redirect(_back(known.connection))
         except SecretUnreadable:
             tell("This revision cannot be restored: its secret cannot be read with the present keys.", "bad")
+            noted()
             return redirect(_back(known.connection))
         proven = is_revision_proven(found, row)
         into_use = proven or not known.in_use_verified
         if into_use:
             setups.activate(row, by=actor())
+        note(database, "restore_revision", revision_words(old), f"as {revision_words(row)}")
         database.commit()
     told = f"Revision {old.revision} is restored as revision {row.revision}."
     if not into_use:
@@ -156,6 +176,7 @@ def use_revision(setup_id: int) -> ResponseReturnValue:
         if not proven and known.in_use_verified and wanted_action() != "use_anyway":
             return render_template("outmail/history_use.html", row=row, known=known, form=ActionForm()), 422
         setups.activate(row, by=actor())
+        note(database, "use_revision", revision_words(row))
         database.commit()
     return _in_use(known.connection, f"Revision {row.revision} is in use.", proven)
 

@@ -17,8 +17,9 @@ from ..models import PRIMARY
 from ..proving import Trial
 from ..services import MailService
 from ..setup_values import CLIENT_CREDENTIALS, SetupValues
+from .activity import noted
 from .auth_object_form import stored_certificate
-from .blueprint import actor, ago, engine, pages, person, tell
+from .blueprint import actor, engine, pages, person, tell
 from .forms import SetupForm, csrf_refused, in_order, number, wanted_action
 from .setup_form import (
     Entered,
@@ -32,7 +33,7 @@ from .setup_form import (
     wanted_connection,
     warnings,
 )
-from .setup_saving import WouldStopMail, import_configured, release, save
+from .setup_saving import Clash, WouldStopMail, clash, import_configured, release, save
 from .texts import words
 from .trials import Run, refuse, stream
 
@@ -60,11 +61,13 @@ class Page:
     problems: dict[str, str] = field(default_factory=dict)
     warnings: dict[str, str] = field(default_factory=dict)
     run: Run | None = None
-    conflict: str = ""
+    clash: Clash | None = None
+    action: str = ""
     would_stop_mail: bool = False
     csrf_failed: bool = False
     is_chosen: bool = False
     is_moved: bool = False
+    is_back: bool = False
 
     def render(self, status: int = 200) -> ResponseReturnValue:
         found = engine()
@@ -80,13 +83,16 @@ class Page:
             "clouds": found.environment.clouds,
             "requests": self._it_requests(),
             "successor": self._successor(),
+            "service_labels": {service.name: service.label for service in services.services()},
         }
         return render_template("outmail/setup.html", **context), status
 
     def _successor(self) -> MailService | None:
         """The service that the stored setup, or the configuration in force, should move to."""
         stored = self.known.stored
-        if stored is None or self.known.locked_by or self.is_moved:
+        # Not where something else must be decided first, nor once the form is filled in for another service.
+        is_elsewhere = stored is not None and self.form.service.data != stored.service
+        if stored is None or self.known.locked_by or self.clash or self.would_stop_mail or is_elsewhere:
             return None
         found = services.successor(stored, engine().environment)
         return found[0] if found else None
@@ -175,6 +181,7 @@ def _restore_typed(page: Page) -> None:
         for name in service.locked:
             page.form[name].data = str(filled[name])
         page.is_chosen = bool(typed) or page.is_chosen
+    page.is_back = bool(typed) and bool(page.known.in_use)
 
 
 @pages.post("/setup")
@@ -183,6 +190,8 @@ def submit_setup() -> ResponseReturnValue:
     form.validate()
     if csrf_refused(form):
         return Page(form, _know(connection), csrf_failed=True, is_chosen=True).render(400)
+    if action in ("new_auth_object", "move", "choose"):
+        noted()  # nothing is changed by these
     if action == "new_auth_object":
         session[_TYPED] = {name: str(form[name].data or "")[:320] for name in _KEPT}
         return redirect(url_for(".new_auth_object", next="setup", connection=connection))
@@ -338,14 +347,14 @@ def _save(page: Page, entered: Entered, action: str) -> ResponseReturnValue:
         except WouldStopMail:
             page.would_stop_mail = True
             return page.render(422)
-        except Conflict as exc:
-            who = exc.by or "Somebody"
+        except Conflict:
+            seen = number(page.form.revision.data)
+            page.clash = clash(found, database, known, entered, seen_revision=seen)
         else:
             _tell_saved(saved.revision, saved.is_in_use, saved.is_proven, known)
             return redirect(url_for(".setup", connection=_in_address(known.connection)))
     page.known = _know(known.connection)
-    when = ago(page.known.newest.created_at) if page.known.newest else "meanwhile"
-    page.conflict = f"{who} saved a change {when}."
+    page.action = action
     return page.render(409)
 
 

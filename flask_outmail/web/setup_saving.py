@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -13,7 +14,8 @@ from ..errors import OutmailError
 from ..models import AuthObject, Setup
 from ..outbox import store
 from ..setup_values import SetupValues
-from .setup_form import Known
+from .activity import note
+from .setup_form import Entered, Known
 
 #: How long a page may take to hand over what was held; the rest leaves later.
 RELEASE_BUDGET_S = 5.0
@@ -26,6 +28,30 @@ class Saved:
     revision: int
     is_in_use: bool
     is_proven: bool
+
+
+@dataclass(frozen=True)
+class Clash:
+    """Two people saved: `theirs` was first. `rows` are (field, what both began with, theirs, mine) where we differ."""
+
+    theirs: Setup
+    rows: Sequence[tuple[str, str, str, str]]
+
+    @property
+    def who(self) -> str:
+        return self.theirs.created_by or "Somebody"
+
+
+def clash(engine: Engine, session: Session, known: Known, mine: Entered, *, seen_revision: int) -> Clash | None:
+    """What somebody saved since `seen_revision`, beside what was typed here; None when nobody did."""
+    theirs = setups.latest(session, known.connection)
+    if theirs is None:
+        return None
+    base = setups.find(session, known.connection, seen_revision)
+    ours = setups.row_of(mine.values, engine.vault)
+    ours.auth_object = mine.auth_object
+    changed = setups.changes(theirs, ours, engine.vault)
+    return Clash(theirs, [(one.field, setups.shown(base, one.field), one.before, one.after) for one in changed])
 
 
 class WouldStopMail(Exception):
@@ -66,6 +92,8 @@ def save(
         setups.mark_verified(row, values, engine.vault, by=by)
     if into_use:
         setups.activate(row, by=by)
+    became = "draft" if not into_use else "in use" if proven else "in use, mail is held"
+    note(session, "save_setup", revision_words(row), became)
     session.commit()
     engine.connections.look_again()
     return Saved(row.revision, into_use, proven)
@@ -84,8 +112,14 @@ def import_configured(engine: Engine, session: Session, known: Known, *, by: str
     )
     setups.mark_verified(row, values, engine.vault, by=by)
     setups.activate(row, by=by)
+    note(session, "import_setup", revision_words(row), "in use")
     session.commit()
     engine.connections.look_again()
+
+
+def revision_words(row: Setup) -> str:
+    """A revision as the activity names it."""
+    return f"revision {row.revision} of {row.connection}"
 
 
 def is_proven(engine: Engine, session: Session, known: Known, values: SetupValues) -> bool:

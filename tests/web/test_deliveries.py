@@ -378,11 +378,27 @@ def test_every_change_leaves_a_line_of_who_made_it_and_no_secret(site: Site) -> 
     site.post("/auth-objects/new", action="save", **site.object_fields())
     site.save(site.smtp_fields(), action="save_draft")
     site.client.post("/outmail/setup", data={"action": "save"})  # no token: no change
+    site.save(site.smtp_fields(), action="choose")  # shows other fields, and changes nothing
+    site.save(site.smtp_fields(), action="test")
+    site.post("/auth-objects/1", action="test", **site.object_fields())
+    site.save(site.smtp_fields(from_name="Contoso"))
+    site.post("/history/1/restore", token_from="/history", revision="3")
+    site.post("/history/1/restore", token_from="/history", revision="3")  # somebody was quicker: no change
     lines = activity(site)
-    assert [line[:2] for line in lines] == [("anna", "new_auth_object"), ("anna", "submit_setup")]
-    assert lines[1][3] == "save_draft"
+    assert [line[1:] for line in lines] == [
+        ("new_auth_object", "/auth-objects/1", ""),
+        ("save_setup", "revision 2 of primary", "draft"),
+        ("stream_setup_test", "/setup", ""),
+        ("stream_auth_object_test", "/auth-objects/1", ""),
+        ("save_setup", "revision 3 of primary", "in use"),
+        ("restore_revision", "revision 1 of primary", "as revision 4 of primary"),
+    ]
+    assert {line[0] for line in lines} == {"anna"}
     text = site.get("/history").text
     assert "Made an authentication object" in text and "anna" in text
+    cells = re.findall(r'<td data-label="Of"[^>]*>([^<]+)</td>', text)
+    assert cells == ["revision 1 of primary", "revision 3 of primary", "authentication object 1", "–",
+                     "revision 2 of primary", "authentication object 1"]  # fmt: skip
     for secret in (site.simulator.client_secret, site.simulator.smtp_password):
         assert secret not in str(lines) + text
 

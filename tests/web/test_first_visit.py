@@ -186,7 +186,8 @@ def test_of_two_administrators_the_second_is_told_who_was_first_and_loses_nothin
     anna.wait_for_selector("text=Boris saved a change")
     assert anna.input_value("#from_name") == "From Anna"
     assert "Nothing of yours was saved" in anna.inner_text("body")
-    anna.click("text=Save and start sending")
+    assert anna.locator(".om-changes tbody tr").all_inner_texts() == ["From name\t–\tFrom Boris\tFrom Anna"]
+    anna.click("text=Save mine in its place")
     anna.wait_for_selector("text=Mail is sent with these settings")
     assert "Revision 2" in site.get("/history").text
 

@@ -74,6 +74,18 @@ def test_a_password_at_microsoft_365_is_moved_to_graph_with_what_can_be_kept(
     assert site.mail.send(make_message()).transport == "microsoft365_graph"
 
 
+def test_an_object_made_on_the_way_leaves_the_form_filled_in_for_the_new_service(
+    make_site: MakeSite, flask_mail: dict[str, Any]
+) -> None:
+    site = make_site(**flask_mail)
+    site.save({}, action="import")
+    site.save(site.graph_fields(), action="new_auth_object")
+    # It leads back to the set-up.
+    text = site.post("/auth-objects/new?next=setup", action="save", **site.object_fields()).text
+    assert "nothing of it is saved yet" in text and "Move to Microsoft Graph" not in text
+    assert 'value="microsoft365_graph" data-needs-object="yes" checked' in text
+
+
 def test_another_server_is_left_alone(make_site: MakeSite, flask_mail: dict[str, Any]) -> None:
     site = make_site(**{**flask_mail, "MAIL_SERVER": "smtp.example.net"})
     assert "Move to Microsoft Graph" not in site.get("/setup").text

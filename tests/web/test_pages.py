@@ -310,6 +310,25 @@ def test_of_two_people_who_save_the_second_is_told_and_keeps_what_was_typed(site
     assert "anna saved a change" in second.text and 'value="Mine"' in second.text
 
 
+def test_what_two_people_saved_at_once_stands_side_by_side_without_a_password(site: Site) -> None:
+    site.save(site.smtp_fields(from_name="Shop", port="587"))
+    site.save(site.smtp_fields(from_name="Theirs", port="465"))
+    mine = site.smtp_fields(from_name="Mine", port="587", password="another-secret-of-mine")
+    text = site.post("/setup", action="save", revision="1", **mine).text
+    table = text[text.index("om-changes") :].partition("</table>")[0]
+    rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", table)[1:]]
+    assert rows == [
+        ["Port", "587", "465", "587"], ["Password", "set", "set", "changed"], ["From name", "Shop", "Theirs", "Mine"]
+    ]  # fmt: skip
+    assert "another-secret-of-mine" not in text and site.simulator.smtp_password not in text
+    assert 'value="Theirs"' in site.get("/setup").text, "they are kept by opening the page again"
+
+
+def test_of_two_people_who_save_the_same_nobody_has_to_compare(site: Site) -> None:
+    site.save(site.smtp_fields())
+    assert "It is the same as yours." in site.post("/setup", action="save", revision="0", **site.smtp_fields()).text
+
+
 def test_a_revision_can_be_restored_and_used(site: Site) -> None:
     site.save_tested(site.smtp_fields())
     site.save(site.smtp_fields(from_name="Other"), action="save_draft")
