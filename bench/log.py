@@ -1,4 +1,4 @@
-"""How long the pages of the delivery log take with 100,000 messages: `python -m bench.log [--rows N] [--url URL]`.
+"""How long the pages take with 100,000 messages and years of use: `python -m bench.log [--rows N] [--url URL]`.
 
 Fills a new SQLite file (or the empty database at URL) and prints, for each page, the median and the longest of some
 requests in milliseconds: the time of the server, without a network. Nothing here can fail; it measures.
@@ -22,8 +22,10 @@ from flask.testing import FlaskClient
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import insert, text
 
-from flask_outmail import Mail
-from flask_outmail.models import Attempt, Delivery
+from flask_outmail import Mail, setups
+from flask_outmail.models import Attempt, AuditEntry, AuthObject, Backlog, Delivery, Incident, Worker
+from flask_outmail.outbox import backlog
+from flask_outmail.settings import SetupValues
 
 NAMES = ("ann", "bob", "carla", "dimitri", "eva", "farid")
 #: Of a hundred messages.
@@ -75,6 +77,39 @@ def fill(app: Flask, count: int) -> None:
         session.commit()
 
 
+def use(app: Flask) -> None:
+    """What years of use leave behind beside messages: revisions, credentials, tests, incidents, activity, workers."""
+    engine, now = app.extensions["outmail"], datetime.now(timezone.utc)
+    with engine.database.session() as session:
+        for number in range(100):
+            facts = {
+                "provider": "microsoft_client_credentials",
+                "tenant": "contoso.example",
+                "client_id": f"{number:036}",
+            }
+            session.add(AuthObject(name=f"Mailer {number:03}", client_secret_sealed=engine.vault.seal("x"), **facts))
+        for number in range(200):
+            values = SetupValues("smtp", "127.0.0.1", 25, "none", "shop", "secret", "a@contoso.example", f"{number}")
+            row = setups.save(session, values, engine.vault, by="anna", seen_revision=number)
+        setups.mark_verified(row, values, engine.vault, by="anna")
+        setups.activate(row, by="anna")
+        steps = [{"key": "settings", "title": "Settings complete", "state": "passed"}] * 12
+        for _ in range(setups.PROOFS_KEPT):
+            setups.add_proof(session, values, engine.vault, passed=True, steps=steps, by="anna")
+        for number in range(1000):
+            at = now - timedelta(hours=number)
+            closed = {"closed_at": at, "closed_by": "recovered"} if number > 20 else {"open_key": f"{number:064}"}
+            session.add(Incident(connection="primary", code="timeout", fault="connection", opened_at=at, **closed))
+        session.execute(insert(AuditEntry), [{"who": "anna", "action": "read_body", "object": "delivery 1"}] * 20_000)
+        session.execute(insert(Backlog), [
+            {"start": backlog.slot_of(now) - number * backlog.SLOT, "ready": number % 7, "later": 0, "held": 0}
+            for number in range(backlog.SLOTS)
+        ])  # fmt: skip
+        for number in range(20):
+            session.add(Worker(id=f"{number}", host=f"app-{number}", pid=number, setups={"primary": row.id}))
+        session.commit()
+
+
 def pages(client: FlaskClient, count: int) -> dict[str, str]:
     """Names of pages and where they are."""
     found = {
@@ -101,6 +136,14 @@ def pages(client: FlaskClient, count: int) -> dict[str, str]:
     found["one message"] = f"/outmail/deliveries/{count // 2}"
     found["preview of a bulk"] = "/outmail/deliveries/again?state=failed&code=535 5.7.3"
     found["history and activity"] = "/outmail/history"
+    found["two revisions compared"] = "/outmail/history/compare?from=1&to=200"
+    found["older activity"] = "/outmail/history?before=10000"
+    found["set-up"] = "/outmail/setup"
+    found["authentication objects"] = "/outmail/auth-objects/"
+    found["one authentication object"] = "/outmail/auth-objects/50"
+    found["replace its secret"] = "/outmail/auth-objects/50/secret"
+    found["alerts"] = "/outmail/alerts"
+    found["domain"] = "/outmail/domain"
     found["overview"] = "/outmail/"
     found["health.json"] = "/outmail/health.json"
     return found
@@ -121,12 +164,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         app = Flask("bench")
         url = given.url or f"sqlite:///{Path(folder) / 'log.sqlite'}"
-        setup = {"service": "smtp", "host": "127.0.0.1", "port": 25, "tls": "none", "from_address": "a@contoso.example"}
-        app.config.update(SECRET_KEY="bench", SQLALCHEMY_DATABASE_URI=url, OUTMAIL_SETUP=setup)  # noqa: S106
+        app.config.update(SECRET_KEY="bench", SQLALCHEMY_DATABASE_URI=url)  # noqa: S106
         mail = Mail(app, SQLAlchemy(app))
         mail.access_control(lambda: True)
         with app.app_context():
             fill(app, given.rows)
+            use(app)
         client = app.test_client()
         print(f"{given.rows} messages on {url.partition(':')[0]}; milliseconds, median and longest of {given.repeat}")
         for name, path in pages(client, given.rows).items():

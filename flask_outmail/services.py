@@ -318,7 +318,7 @@ def _sender_problems(values: SetupValues) -> dict[str, str]:
     for name, needed in (("from_address", True), ("failure_alerts_to", False)):
         text = getattr(values, name)
         if text or needed:
-            message = _address_problem(text)
+            message = address_problem(text)
             if message:
                 found[name] = message
     for name in ("username", "from_name"):
@@ -327,12 +327,15 @@ def _sender_problems(values: SetupValues) -> dict[str, str]:
     return found
 
 
-def _address_problem(text: str) -> str:
+def address_problem(text: str) -> str:
+    """What is wrong with the text as one email address, in a sentence; "" when nothing is."""
     if not text:
         return "Enter an email address."
     try:
         Address("", text).check("address")
     except InvalidMessage:
+        if text.count("@") > 1:
+            return "One address can stand here; for several people enter that of a group."
         return "This is not an email address. It has the form name@example.com."
     return ""
 
@@ -341,7 +344,7 @@ def _microsoft_problems(values: SetupValues, environment: Environment) -> dict[s
     found = _sender_problems(values)
     if not values.username:
         found["username"] = "Enter the mailbox to send as, for example noreply@example.com."
-    elif _address_problem(values.username):
+    elif address_problem(values.username):
         found["username"] = "The user name is the mailbox's address; it has the form name@example.com."
     if values.credential is None:
         found["auth_object"] = "Choose an authentication object."

@@ -26,6 +26,8 @@ from .vault import Vault
 #: What a revision says, in the order in which differences are shown. Secrets are compared but never shown.
 FIELDS = ("service", "auth_object", "host", "port", "tls", "username", "password", "from_address", "from_name",
           "failure_alerts_to")  # fmt: skip
+#: Who has verified what was imported from the configuration: nobody by a test, but it carried mail already.
+TAKEN_OVER = "(configuration)"
 #: The kind of proof that nobody asked for.
 SCHEDULED = "scheduled"
 #: How many proofs of a connection are kept, of each kind.

@@ -29,8 +29,11 @@ SHAPES: tuple[str, ...] = (
     "authentication object %(number)s",
     "revision %(number)s of %(name)s",
     "as revision %(number)s of %(name)s",
-    "to the same recipients, as delivery %(number)s",
-    "to another recipient, as delivery %(number)s",
+    "%(told)s, as delivery %(number)s",
+    "to the same recipients",
+    "to another recipient",
+    "draft",
+    "in use, mail is held",
     # How things are, and what was done.
     "Mail cannot be sent: %(why)s.",
     "The worker on %(host)s, process %(number)s, uses another revision.",

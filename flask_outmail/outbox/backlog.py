@@ -57,7 +57,7 @@ def depth(session: Session) -> Depth:
 
 def note(session: Session, *, now: datetime) -> None:
     """Keeps what waits now, if that is the most of this half hour, and drops what is too old to be shown. Commits."""
-    start, seen = _start(now), depth(session)
+    start, seen = slot_of(now), depth(session)
     values = {"ready": seen.ready, "later": seen.later, "held": seen.held}
     # Looked for first: most looks end here, without a write.
     known = session.scalar(select(_ALL).where(_rows.c.start == start))
@@ -71,7 +71,7 @@ def note(session: Session, *, now: datetime) -> None:
 
 def last_day(session: Session, *, now: datetime) -> Sequence[Slot]:
     """The half hours of the last day, the present one included, the oldest first. Reads the database."""
-    present = _start(now)
+    present = slot_of(now)
     rows = session.scalars(select(Backlog).where(Backlog.start > present - SLOTS * SLOT))
     found = {row.start: Depth(row.ready, row.later, row.held) for row in rows}
     # Whoever asks is looking, too.
@@ -80,5 +80,6 @@ def last_day(session: Session, *, now: datetime) -> Sequence[Slot]:
     return [Slot(start, found.get(start)) for start in starts]
 
 
-def _start(moment: datetime) -> datetime:
+def slot_of(moment: datetime) -> datetime:
+    """Where the half hour of a moment begins."""
     return moment.replace(minute=moment.minute // 30 * 30, second=0, microsecond=0)

@@ -230,7 +230,7 @@ def has_held(session: Session, connection: str) -> bool:
 
 
 def still_held(session: Session, connection: str) -> tuple[int, str]:
-    """How many messages of a connection are held, and the code that kept the last of them that was tried; "" if none was."""
+    """How many messages of a connection are held, and why the newest that was tried stayed so ("": none was)."""
     mine = (Delivery.state == HELD, Delivery.connection == connection)
     tried = select(Delivery.code).where(*mine, Delivery.code != "").order_by(Delivery.id.desc()).limit(1)
     return session.scalar(select(func.count()).where(*mine)) or 0, session.scalar(tried) or ""

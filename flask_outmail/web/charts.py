@@ -106,7 +106,8 @@ def stacked(
     step = (WIDTH - _LEFT - _RIGHT) / max(1, len(rows))
     bars = []
     for number, (label, counts) in enumerate(rows):
-        x, y, boxes = _LEFT + number * step, float(base), []
+        x, y = _LEFT + number * step, float(base)
+        boxes: list[Box] = []
         at, is_labelled = round(x + step / 2, 2), number % label_every == 0
         if counts is None:
             gap = Box(0, round(x, 2), base - _GAP, round(step, 2), _GAP)

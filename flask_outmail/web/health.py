@@ -16,7 +16,7 @@ from ..diagnosis.remedies import Remedy, remedy_for
 from ..engine import Engine
 from ..errors import ConfigurationError, OutmailError
 from ..models import PRIMARY, Incident, Proof, Setup, Worker, utc_now
-from ..outbox import alerts, roster, states, store
+from ..outbox import alerts, roster, states, statistics, store
 from ..outbox.conditions import Condition
 from ..outbox.facts import Facts
 from ..proving import last_proof
@@ -29,6 +29,7 @@ _REASONS = {
     HELD: "Mail is held: the setup has not been verified.",
     NOT_SET_UP: "No mail service yet.",
 }
+_UNTRIED = "Mail is set up, and nothing has been tried yet."
 #: From how many days before its end a credential is an issue.
 REMIND_DAYS = 30
 #: How long a worker may take to notice a revision that was put into use.
@@ -84,6 +85,8 @@ class Health:
     conditions: Sequence[Condition] = ()
     facts: Facts = field(default_factory=Facts)
     last_proof: Proof | None = None
+    last_check: Proof | None = None
+    last_accepted_at: datetime | None = None
     workers: Sequence[Worker] = ()
     has_database: bool = True
     checked_at: datetime = field(default_factory=utc_now)
@@ -142,6 +145,15 @@ class Health:
         return FAILING if state == WORKING and (self.failing_since or self.stuck) else state
 
     @property
+    def is_tried(self) -> bool:
+        """Whether anything speaks for it that mail leaves; without a database nobody can know."""
+        passed = any(one is not None and one.passed for one in (self.last_proof, self.last_check))
+        current, row = self.primary.current, self.primary.row
+        is_saved = current is not None and current.source == "database"
+        tested = is_saved and row is not None and row.verified_by != setups.TAKEN_OVER
+        return passed or tested or self.last_accepted_at is not None or not self.has_database
+
+    @property
     def reason(self) -> str:
         """One sentence of truth."""
         if self.state == FAILING and self.failing_since:
@@ -155,7 +167,7 @@ class Health:
         count = len(self.issues)
         if self.state == WORKING and count:
             return f"Mail works, but needs attention: {'1 item' if count == 1 else f'{count} items'}."
-        return _REASONS[self.state]
+        return _UNTRIED if self.state == WORKING and not self.is_tried else _REASONS[self.state]
 
     @property
     def issues(self) -> list[Issue]:
@@ -235,9 +247,11 @@ def health(engine: Engine) -> Health:
         facts = engine.alerting.look(session, utc_now())
         conditions = engine.alerting.judge(session, facts, utc_now())
         workers = roster.listed(session)
+        check = setups.last_proof(session, PRIMARY, setups.SCHEDULED)
+        accepted_at = statistics.last_accepted_at(session)
     lines = [_line(engine, name, row) for name, row in rows.items()]
     proof = last_proof(engine, lines[0].current)
-    return Health(lines, incidents, counts, conditions, facts, proof, workers)
+    return Health(lines, incidents, counts, conditions, facts, proof, check, accepted_at, workers)
 
 
 def _line(engine: Engine, name: str, row: Setup | None) -> Line:

@@ -109,6 +109,7 @@ def history() -> ResponseReturnValue:
         older=activity[_ACTIVITY - 1].id if len(activity) > _ACTIVITY else None,
         deeds=DEEDS,
         place_words=place_words,
+        taken_over=setups.TAKEN_OVER,
     )
 
 

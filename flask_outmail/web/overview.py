@@ -58,7 +58,6 @@ class Facts:
 
     checks: dict[str, Proof | None] = field(default_factory=dict)
     checks_due: dict[str, datetime] = field(default_factory=dict)
-    last_accepted_at: datetime | None = None
     next_try_at: datetime | None = None
     hours: list[Hour] = field(default_factory=list)
     backlog: Sequence[Slot] = ()
@@ -84,6 +83,7 @@ def overview() -> ResponseReturnValue:
         backlog=_backlog_chart(facts.backlog) if state.has_database else None,
         causes=[(code, count, _title_of(code)) for code, count in facts.causes],
         title_of=_title_of,
+        taken_over=setups.TAKEN_OVER,
         credentials=[_credential_line(state, one) for one in state.facts.credentials],
         channels=found.alerting.channels.described(),
         channel_labels=CHANNEL_LABELS,
@@ -120,7 +120,6 @@ def _facts(engine: Engine, state: Health) -> Facts:
         return Facts(
             checks={line.name: setups.last_proof(session, line.name, setups.SCHEDULED) for line in state.lines},
             checks_due={name: due_at for name, due_at in due if due_at is not None},
-            last_accepted_at=statistics.last_accepted_at(session),
             next_try_at=statistics.next_try_at(session),
             hours=hours,
             backlog=backlog.last_day(session, now=now),

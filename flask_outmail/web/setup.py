@@ -11,13 +11,12 @@ from flask.typing import ResponseReturnValue
 from .. import services
 from ..auth_objects import Conflict
 from ..diagnosis.it_request import it_request
-from ..errors import InvalidMessage
-from ..message import Address
 from ..models import PRIMARY
 from ..proving import Trial
 from ..services import MailService
 from ..setup_values import CLIENT_CREDENTIALS, SetupValues
 from .activity import noted
+from .alerts import CHANNEL_LABELS
 from .auth_object_form import stored_certificate
 from .blueprint import actor, engine, pages, person, tell
 from .forms import SetupForm, csrf_refused, in_order, number, wanted_action
@@ -83,6 +82,8 @@ class Page:
             "clouds": found.environment.clouds,
             "requests": self._it_requests(),
             "successor": self._successor(),
+            "channels": [one for one in found.alerting.channels.described() if one[0] != "mail"],
+            "channel_labels": CHANNEL_LABELS,
             "service_labels": {service.name: service.label for service in services.services()},
         }
         return render_template("outmail/setup.html", **context), status
@@ -309,7 +310,7 @@ def _test_problems(form: SetupForm, values: SetupValues) -> dict[str, str]:
     """What is wrong with the fields that are for the test alone."""
     other = _foreign_mailbox(form, values).lower()
     texts = {"test_message_to": form.test_message_to.data or "", "foreign_mailbox": other}
-    found = {name: sentence for name, text in texts.items() if (sentence := _address_problem(text))}
+    found = {name: said for name, text in texts.items() if text and (said := services.address_problem(text))}
     if other and other in (values.username.lower(), values.from_address.lower()):
         found["foreign_mailbox"] = "This is the mailbox of the setup itself. Name one that it has nothing to do with."
     return found
@@ -319,15 +320,6 @@ def _foreign_mailbox(form: SetupForm, values: SetupValues) -> str:
     """What was typed for a Microsoft service stays in the form, hidden, when another one is chosen."""
     service = service_named(values.service)
     return form.foreign_mailbox.data or "" if service is not None and service.needs_auth_object else ""
-
-
-def _address_problem(text: str) -> str:
-    try:
-        if text:
-            Address("", text).check("address")
-    except InvalidMessage:
-        return "This is not an email address. It has the form name@example.com."
-    return ""
 
 
 def _save(page: Page, entered: Entered, action: str) -> ResponseReturnValue:

@@ -110,7 +110,7 @@ def import_configured(engine: Engine, session: Session, known: Known, *, by: str
     row = setups.save(
         session, values, engine.vault, by=by, seen_revision=known.newest_revision, connection=known.connection
     )
-    setups.mark_verified(row, values, engine.vault, by=by)
+    setups.mark_verified(row, values, engine.vault, by=setups.TAKEN_OVER)
     setups.activate(row, by=by)
     note(session, "import_setup", revision_words(row), "in use")
     session.commit()

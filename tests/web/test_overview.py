@@ -68,6 +68,23 @@ def test_with_everything_well_it_says_so_and_nothing_else(working: Site) -> None
     assert "Needs attention" not in text
 
 
+def test_what_configuration_sets_is_not_called_working_before_anything_has_been_tried(make_site: MakeSite) -> None:
+    untried = ["! Mail is set up, and nothing has been tried yet."]
+    site = make_site()
+    keys = {"MAIL_SERVER": site.simulator.smtp_host, "MAIL_PORT": site.simulator.smtp_port}
+    keys |= {"MAIL_DEFAULT_SENDER": site.simulator.mailbox, "MAIL_USE_TLS": True}
+    keys |= {"MAIL_USERNAME": site.simulator.mailbox, "MAIL_PASSWORD": site.simulator.smtp_password}
+    site = make_site(**keys)
+    assert titles(site.get("/")) == untried
+    assert site.get("/health.json").status_code == 200
+    site.save({}, action="import")
+    assert titles(site.get("/")) == untried
+    told = "taken over from the configuration"
+    assert told in section(site.get("/").text, "om-proof") and told.capitalize() in site.get("/history").text
+    check_due(engine_of(site.app))
+    assert titles(site.get("/")) == ["✔ Mail is working."]
+
+
 def test_what_needs_attention_is_counted_in_the_heading_and_listed_with_remedy_and_link(
     make_site: MakeSite,
 ) -> None:
