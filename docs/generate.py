@@ -37,18 +37,37 @@ from flask_outmail.settings import KEYS
 NOTE = "<!-- Made from the code by docs/generate.py; do not edit. -->\n"
 
 
+#: The first key of each section, in the order of the table in `settings`.
+SECTIONS = {
+    "OUTMAIL_URL_PREFIX": "The setup",
+    "OUTMAIL_BASE_TEMPLATE": "The pages, and mails from templates",
+    "OUTMAIL_CONNECT_TIMEOUT_SECONDS": "SMTP",
+    "OUTMAIL_GRAPH_TIMEOUT_SECONDS": "Microsoft Graph and Entra",
+    "OUTMAIL_REDIRECT_TO": "Outside production",
+    "OUTMAIL_TEST_NETWORKS": "Tests of a setup, and limits",
+    "OUTMAIL_ALERT_PAUSE_SECONDS": "Alerts and monitoring",
+    "OUTMAIL_DELIVERY": "Queueing, and the delivery log",
+    "OUTMAIL_AT_LEAST_ONCE": "Retries and workers",
+    "MAIL_SERVER": "Flask-Mail's keys",
+}
+
+
 def configuration() -> str:
-    rows = [f"| `{key.name}` | {key.type} | `{key.default!r}` | {key.effect} |" for key in KEYS]
+    rows = []
+    for key in KEYS:
+        if key.name in SECTIONS:
+            rows += ["", f"## {SECTIONS[key.name]}", ""]
+            rows += ["| key | type | default | effect |", "| --- | --- | --- | --- |"]
+        rows.append(f"| `{key.name}` | {key.type} | `{key.default!r}` | {key.effect} |")
     return "\n".join(
         [
             "# Configuration",
             "",
             NOTE,
             "Read once, in `init_app`; later changes have no effect. Seconds end a key's name where it is a time.",
-            "",
-            "| key | type | default | effect |",
-            "| --- | --- | --- | --- |",
             *rows,
+            "",
+            "## How a setup is written",
             "",
             "`OUTMAIL_SETUP` is one flat mapping: `service`, and what that service needs of `host`, `port`, `tls`"
             " (`starttls`, `tls`, `none`), `username`, `password`, `from_address`, `from_name`, `failure_alerts_to`,"
@@ -75,6 +94,8 @@ def configuration() -> str:
             "graph://CLIENT_ID@TENANT/noreply@example.com?provider=microsoft_federated",
             "microsoft365+smtp://CLIENT_ID:SECRET@TENANT/noreply@example.com",
             "```",
+            "",
+            "## How a cloud is written",
             "",
             "`OUTMAIL_CLOUDS` maps a name to `label`, `authority`, `graph`, `scope`, `smtp_host` (or `host:port`),"
             " `smtp_scope`, `uploads` (False for a Graph without upload sessions). Only `authority` and `graph` are"

@@ -47,7 +47,7 @@ KEYS: tuple[Key, ...] = (
     ),
     Key("OUTMAIL_CONNECTIONS", "dict", {}, "Further setups in configuration, by connection, each as OUTMAIL_SETUP."),
     Key("OUTMAIL_ROUTES", "list", None, "Which connection carries what: `from` or `tag`, and `via`; the first counts."),
-    Key("OUTMAIL_CLOUDS", "dict", {}, "Further Microsoft 365 clouds, by name; what each holds stands below the table."),
+    Key("OUTMAIL_CLOUDS", "dict", {}, "Further Microsoft 365 clouds, by name; how one is written stands at the end."),
     Key("OUTMAIL_ENCRYPTION_KEYS", "list", None, "Fernet keys for stored secrets, newest first."),
     Key("OUTMAIL_CA_FILE", "path", None, "PEM file of further certificate authorities to trust."),
     Key("OUTMAIL_BASE_TEMPLATE", "str", None, "The application's template that our pages extend."),

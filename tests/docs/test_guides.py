@@ -44,7 +44,7 @@ NOT_OURS = {"Object ID", "Application (client) ID", "Directory (tenant) ID", "Va
     "name", ["move-from-basic-auth", "connect-graph", "rotate-a-secret", "recover-from-each-alert", "credentials"]
 )
 def test_the_buttons_and_pages_that_a_guide_names_are_there(name: str) -> None:
-    catalogue = (ROOT / "flask_outmail/web/translations/outmail.pot").read_text()
+    [catalogue] = [path.read_text() for path in (ROOT / "flask_outmail").rglob("outmail.pot")]
     texts = "".join(re.findall(r'^(?:msgid(?:_plural)? )?"(.*)"$', catalogue, re.MULTILINE))
     text = re.sub(r"```.*?```", "", (DOCS / f"how-to/{name}.md").read_text(), flags=re.DOTALL)
     named = [part.strip() for bold in re.findall(r"\*\*(.+?)\*\*", text, re.DOTALL) for part in bold.split("→")]

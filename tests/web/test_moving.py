@@ -67,11 +67,15 @@ def test_a_password_at_microsoft_365_is_moved_to_graph_with_what_can_be_kept(
     moved = site.save({}, action="move").text
     assert "nothing is saved yet" in moved and 'value="microsoft365_graph" data-needs-object="yes" checked' in moved
     assert moved.count(f'value="{simulator.mailbox}"') == 2  # mailbox and From
-    assert active(site).service == "smtp"
+    before = active(site)
+    assert before.service == "smtp"
     fields = site.graph_fields()
     site.save_tested(fields)
     assert active(site).service == "microsoft365_graph"
     assert site.mail.send(make_message()).transport == "microsoft365_graph"
+    # And back, at once: it was verified.
+    site.post(f"/history/{before.id}/use", token_from="/history")
+    assert site.mail.send(make_message()).transport == "smtp"
 
 
 def test_an_object_made_on_the_way_leaves_the_form_filled_in_for_the_new_service(
