@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal["build", "bulk", "web", "own-layers", "graph", "memory"]
 
@@ -97,6 +98,16 @@ class Job:
     @property
     def path(self) -> Path:
         return Path(self.attachment_path)
+
+
+def order_as(make: Callable[..., Any], data: bytes) -> Any:
+    """An order in the words of Django's `EmailMultiAlternatives`, which Flask-Mailman has too."""
+    one = order()
+    made = make(one.subject, one.text, SENDER, [f"{one.name} <{one.address}>"])
+    made.attach_alternative(one.html, "text/html")
+    if data:
+        made.attach(FILE_NAME, data, FILE_TYPE)
+    return made
 
 
 class NotOffered(Exception):

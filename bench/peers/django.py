@@ -10,7 +10,7 @@ import django
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives, get_connection
 
-from ..job import FILE_NAME, FILE_TYPE, SENDER, Job, NotOffered, order
+from ..job import Job, NotOffered, order_as
 
 DISTRIBUTION = "django"
 settings.configure()
@@ -27,12 +27,7 @@ def prepared(job: Job) -> Iterator[Callable[[], object]]:
     data = job.attachment()
 
     def message() -> EmailMultiAlternatives:
-        one = order()
-        made = EmailMultiAlternatives(one.subject, one.text, SENDER, [f"{one.name} <{one.address}>"])
-        made.attach_alternative(one.html, "text/html")
-        if data:
-            made.attach(FILE_NAME, data, FILE_TYPE)
-        return made
+        return order_as(EmailMultiAlternatives, data)
 
     def build() -> None:
         for _ in range(job.count):

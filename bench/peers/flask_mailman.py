@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from flask import Flask
 from flask_mailman import EmailMultiAlternatives, Mail
 
-from ..job import FILE_NAME, FILE_TYPE, SENDER, Job, NotOffered, order
+from ..job import Job, NotOffered, order_as
 
 DISTRIBUTION = "flask-mailman"
 
@@ -25,12 +25,7 @@ def prepared(job: Job) -> Iterator[Callable[[], object]]:
     data = job.attachment()
 
     def message() -> EmailMultiAlternatives:
-        one = order()
-        made = EmailMultiAlternatives(one.subject, one.text, SENDER, [f"{one.name} <{one.address}>"])
-        made.attach_alternative(one.html, "text/html")
-        if data:
-            made.attach(FILE_NAME, data, FILE_TYPE)
-        return made
+        return order_as(EmailMultiAlternatives, data)
 
     def build() -> None:
         for _ in range(job.count):

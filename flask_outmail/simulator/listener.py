@@ -75,6 +75,13 @@ class Listener:
         with self._lock:
             return list(self._connections)
 
+    def hang_up(self) -> int:
+        """Ends all open connections without a word, as a server that restarts does; how many there were."""
+        connections = self.connections()
+        for connection in connections:
+            connection.hang_up()
+        return len(connections)
+
     def close(self) -> None:
         """Stops listening, ends every connection, and waits for the threads (a few seconds at most)."""
         with self._lock:

@@ -13,7 +13,7 @@ from flask_outmail.simulator.smtp_wire import Wire
 from flask_outmail.simulator.state import State
 
 
-class SmtpServer:
+class SmtpServer(Listener):
     """Listens on one port; with `implicit_tls` encryption comes first, otherwise by STARTTLS."""
 
     def __init__(
@@ -32,23 +32,9 @@ class SmtpServer:
         self._tls = tls
         self._limits = limits
         self._implicit_tls = implicit_tls
-        self._listener = Listener(host, port, self._serve, name="smtps" if implicit_tls else "smtp")
-        self.port = self._listener.port
+        super().__init__(host, port, self._answer, name="smtps" if implicit_tls else "smtp")
 
-    def start(self) -> None:
-        self._listener.start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def hang_up(self) -> int:
-        """Ends all open connections without a word, as a server that restarts does; how many there were."""
-        connections = self._listener.connections()
-        for connection in connections:
-            connection.hang_up()
-        return len(connections)
-
-    def _serve(self, connection: Connection) -> None:
+    def _answer(self, connection: Connection) -> None:
         if self._implicit_tls:
             connection.start_tls(self._tls())
         Session(

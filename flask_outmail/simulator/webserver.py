@@ -30,7 +30,7 @@ class DropConnection(Exception):
     """Raised by an application that wants no answer at all to be sent."""
 
 
-class WebServer:
+class WebServer(Listener):
     """Serves `app` until `close`; with `tls`, every new connection asks it for the TLS context to use."""
 
     def __init__(
@@ -44,23 +44,9 @@ class WebServer:
     ) -> None:
         self._app = app
         self._tls = tls
-        self._listener = Listener(host, port, self._serve, name=name)
-        self.port = self._listener.port
+        super().__init__(host, port, self._answer, name=name)
 
-    def start(self) -> None:
-        self._listener.start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def hang_up(self) -> int:
-        """Ends every open connection, as a server does with idle ones; how many there were."""
-        connections = self._listener.connections()
-        for connection in connections:
-            connection.hang_up()
-        return len(connections)
-
-    def _serve(self, connection: Connection) -> None:
+    def _answer(self, connection: Connection) -> None:
         if self._tls is not None:
             connection.start_tls(self._tls())
         _Handler(connection, self._app, secure=self._tls is not None, port=self.port)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flask import abort, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
@@ -53,23 +55,21 @@ def reload_after_test() -> ResponseReturnValue:
 
 @pages.post(f"/alerts/<{ID}:incident_id>/acknowledge")
 def acknowledge_alert(incident_id: int) -> ResponseReturnValue:
-    demand_csrf()
-    with engine().database.session() as database:
-        incident = database.get(Incident, incident_id) or abort(404)
-        if incident.closed_at is None:
-            incidents.acknowledge(database, incident, by=actor())
-            database.commit()
-    tell("Noted. There are no more reminders of it; you are told when it is over.")
-    return redirect(url_for(".alerts"))
+    said = "Noted. There are no more reminders of it; you are told when it is over."
+    return _changed(incident_id, incidents.acknowledge, said)
 
 
 @pages.post(f"/alerts/<{ID}:incident_id>/dismiss")
 def dismiss_alert(incident_id: int) -> ResponseReturnValue:
+    return _changed(incident_id, incidents.dismiss, "Dismissed. If it fails again, it is told again.")
+
+
+def _changed(incident_id: int, change: Callable[..., None], said: str) -> ResponseReturnValue:
     demand_csrf()
     with engine().database.session() as database:
         incident = database.get(Incident, incident_id) or abort(404)
         if incident.closed_at is None:
-            incidents.dismiss(database, incident, by=actor())
+            change(database, incident, by=actor())
             database.commit()
-    tell("Dismissed. If it fails again, it is told again.")
+    tell(said)
     return redirect(url_for(".alerts"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from email.message import EmailMessage
+from typing import Any
 
 from flask import Response, abort, current_app, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -81,32 +83,26 @@ def _sender(database: Session, row: Delivery) -> str:
 
 @pages.post(f"/deliveries/<{ID}:delivery_id>/cancel")
 def cancel_delivery(delivery_id: int) -> ResponseReturnValue:
-    demand_csrf()
-    with engine().database.session() as database:
-        _wanted(database, delivery_id)
-        try:
-            store.cancel(database, delivery_id)
-        except NotPossible as exc:
-            return _not_possible(delivery_id, exc)
-        note(database, "cancel", f"delivery {delivery_id}")
-        database.commit()
-    tell("It is cancelled.")
-    return redirect(url_for(".delivery", delivery_id=delivery_id))
+    return _changed(delivery_id, "cancel", store.cancel, "It is cancelled.")
 
 
 @pages.post(f"/deliveries/<{ID}:delivery_id>/retry")
 def retry_delivery(delivery_id: int) -> ResponseReturnValue:
+    return _changed(delivery_id, "retry", store.retry, "It is queued, and leaves as soon as a worker is free.")
+
+
+def _changed(delivery_id: int, action: str, change: Callable[[Session, int], Any], said: str) -> ResponseReturnValue:
     demand_csrf()
     with engine().database.session() as database:
         _wanted(database, delivery_id)
         try:
-            store.retry(database, delivery_id)
+            change(database, delivery_id)
         except NotPossible as exc:
             return _not_possible(delivery_id, exc)
-        note(database, "retry", f"delivery {delivery_id}")
+        note(database, action, f"delivery {delivery_id}")
         database.commit()
     engine().wake()
-    tell("It is queued, and leaves as soon as a worker is free.")
+    tell(said)
     return redirect(url_for(".delivery", delivery_id=delivery_id))
 
 

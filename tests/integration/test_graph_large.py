@@ -76,6 +76,14 @@ def calls(simulator: Simulator) -> list[tuple[str, str, int]]:
     return seen
 
 
+def with_file(simulator: Simulator, path: Path) -> Envelope:
+    """A message with a large file that is read when it leaves."""
+    path.write_bytes(BIG)
+    made = Message("Plan", ["ann@customers.example"], "x", sender=simulator.mailbox)
+    made.attach("plan.pdf", "application/pdf", path)
+    return Envelope.for_message(made)
+
+
 def drafts_left(simulator: Simulator) -> int:
     mailbox = simulator.state.mailbox(simulator.mailbox)
     assert mailbox is not None
@@ -190,11 +198,7 @@ def test_a_file_between_three_million_bytes_and_three_mebibytes_finds_its_way(
 def test_a_file_from_a_path_is_read_piece_by_piece(
     simulator: Simulator, transport: GraphTransport, tmp_path: Path
 ) -> None:
-    path = tmp_path / "plan.pdf"
-    path.write_bytes(BIG)
-    made = Message("Plan", ["ann@customers.example"], "x", sender=simulator.mailbox)
-    made.attach("plan.pdf", "application/pdf", path)
-    envelope = Envelope.for_message(made)
+    envelope = with_file(simulator, tmp_path / "plan.pdf")
     assert max(len(part.read(0, RANGE_BYTES)) for part in envelope.content.files) == RANGE_BYTES
     transport.deliver(envelope)
     assert sent_once(simulator).attachments[0].content == BIG
@@ -392,12 +396,8 @@ def test_an_upload_goes_only_to_https(simulator: Simulator, transport: GraphTran
 def test_a_file_that_changes_on_the_way_stops_everything(
     simulator: Simulator, transport: GraphTransport, tmp_path: Path
 ) -> None:
-    path = tmp_path / "plan.pdf"
-    path.write_bytes(BIG)
-    made = Message("Plan", ["ann@customers.example"], "x", sender=simulator.mailbox)
-    made.attach("plan.pdf", "application/pdf", path)
-    envelope = Envelope.for_message(made)
-    path.unlink()
+    envelope = with_file(simulator, tmp_path / "plan.pdf")
+    (tmp_path / "plan.pdf").unlink()
     with pytest.raises(InvalidMessage) as caught:
         transport.deliver(envelope)
     assert caught.value.code == "attachment_changed"
