@@ -25,7 +25,7 @@ from sqlalchemy import insert, text
 from flask_outmail import Mail, setups
 from flask_outmail.models import Attempt, AuditEntry, AuthObject, Backlog, Delivery, Incident, Worker
 from flask_outmail.outbox import backlog
-from flask_outmail.settings import SetupValues
+from flask_outmail.setup_values import SetupValues
 
 NAMES = ("ann", "bob", "carla", "dimitri", "eva", "farid")
 #: Of a hundred messages.
