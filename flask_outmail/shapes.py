@@ -60,6 +60,7 @@ SHAPES: tuple[str, ...] = (
     "Saved as a draft, revision %(number)s.",
     "revision %(number)s",
     "Revision %(number)s",
+    "Still held: %(what)s.",
     "%(why)s; see Deliveries.",
     "Held messages could not be handed over: %(why)s.",
     "It was not accepted: %(why)s.",
@@ -82,6 +83,5 @@ COUNTED: tuple[tuple[str, str], ...] = (
         "%(count)d message that had been held: not accepted; see Deliveries.",
         "%(count)d messages that had been held: not accepted; see Deliveries.",
     ),
-    ("Still held: %(count)d message.", "Still held: %(count)d messages."),
     ("%(count)d message", "%(count)d messages"),
 )

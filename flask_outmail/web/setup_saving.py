@@ -151,9 +151,8 @@ def release(engine: Engine, connection: str) -> str:
     if refused:
         told.append(_counted(refused, *_REFUSED))
     if left:
-        told.append(_counted(left, *_LEFT))
-        why = f"{remedy_for(OutmailError('', code=code)).title}; see Deliveries." if code else _FOLLOW
-        told.append(why)
+        told.append(f"Still held: {_counted(left, *_MESSAGES)}.")
+        told.append(f"{remedy_for(OutmailError('', code=code)).title}; see Deliveries." if code else _FOLLOW)
     return " ".join(told)
 
 
@@ -162,7 +161,7 @@ _REFUSED = (
     "1 message that had been held: not accepted; see Deliveries.",
     "{count} messages that had been held: not accepted; see Deliveries.",
 )
-_LEFT = ("Still held: 1 message.", "Still held: {count} messages.")
+_MESSAGES = ("1 message", "{count} messages")
 _FOLLOW = "They follow one after another."
 
 
