@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from .database import Database
 from .errors import ConfigurationError, OutmailError, TransportUnavailable
 from .models import utc_now
-from .outbox import claims, store
+from .outbox import finishing, store
 from .outbox.spool import Entry, Spool
 from .outbox.store import Draft, Queued
 from .outbox.verdicts import Verdict
@@ -181,7 +181,7 @@ class Queueing:
     @staticmethod
     def _move_one(session: Session, entry: Entry, now: datetime) -> None:
         if entry.kind == "verdict":
-            claims.finish(session, [Verdict.from_dict(entry.facts)], now=now)
+            finishing.finish(session, [Verdict.from_dict(entry.facts)], now=now)
         else:
             store.add_once(session, Draft.from_dict(entry.facts, entry.sealed))
 

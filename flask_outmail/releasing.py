@@ -25,7 +25,7 @@ from .errors import (
     SenderRefused,
 )
 from .models import utc_now
-from .outbox import claims, hands, store, verdicts
+from .outbox import claims, finishing, hands, store, verdicts
 from .outbox.claims import Begun
 from .outbox.hands import Job
 from .outbox.retry import Try
@@ -88,7 +88,7 @@ class Releasing:
                         continue  # the trouble is this message's own; the others need not wait for it
                     break
                 verdict = verdicts.settled(result, connection=connection, elapsed_s=outcome.elapsed_s)
-                claims.finish(session, [replace(verdict, delivery_id=begun.id, number=begun.number)], now=now)
+                finishing.finish(session, [replace(verdict, delivery_id=begun.id, number=begun.number)], now=now)
                 session.commit()
                 if verdict.state == ACCEPTED:
                     accepted += 1

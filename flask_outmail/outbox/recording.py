@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from ..envelope import Receipt
 from ..errors import DeliveryUnknown, OutmailError, Throttled
 from ..transports.failover import Board, Failover
-from . import claims, lanes, retry, verdicts
+from . import finishing, lanes, retry, verdicts
 from .hands import Outcome, can_ask
 from .lanes import LaneState
 from .retry import Policy
@@ -53,10 +53,10 @@ class Recorder:
             begun = one.job.begun
             if one.job.ask:
                 wait_s = ASK_AGAIN_S if now - begun.queued_at < ASK_FOR else 0.0
-                claims.answered(session, begun.id, one.answer, now=now, ask_again_s=wait_s)
+                finishing.answered(session, begun.id, one.answer, now=now, ask_again_s=wait_s)
                 continue
             judged.append((one, self.judge(one, now)))
-        claims.finish(session, [verdict for _, verdict in judged], now=now)
+        finishing.finish(session, [verdict for _, verdict in judged], now=now)
         for one, _ in judged:
             self._note_on_lane(session, one, now)
         for name, error in self._board().news():

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from ..errors import OutmailError
 from ..transports.failover import Failover
-from . import claims, lanes
+from . import claims, finishing, lanes
 from .claims import Begun
 from .hands import InForce, Job, can_ask
 from .lanes import LaneState
@@ -166,7 +166,7 @@ class Starter:
         room = lane.room
         for row in asked[: max(0, room)]:
             # Put off, so that no other worker asks meanwhile.
-            claims.answered(turn.session, row.id, None, now=turn.now, ask_again_s=60.0)
+            finishing.answered(turn.session, row.id, None, now=turn.now, ask_again_s=60.0)
             begun = Begun(row.id, "", row.attempt_count, lane.name, b"", (), row.updated_at, None)
             turn.jobs.append(Job(lane.name, begun, lane.now, ask=row.message_id))
             room -= 1
@@ -255,9 +255,9 @@ class Starter:
     def _unknown(self, lane: OpenLane, turn: Turn) -> list[Any]:
         """Unknown messages about which the server is to be asked."""
         if lane.now is not None and can_ask(lane.now.transport):
-            rows = claims.unknown_to_ask(turn.session, lane.name, now=turn.now, limit=lane.allowed)
+            rows = finishing.unknown_to_ask(turn.session, lane.name, now=turn.now, limit=lane.allowed)
             return [row for row in rows if row.id not in turn.out]
-        claims.ask_nobody(turn.session, lane.name, now=turn.now)
+        finishing.ask_nobody(turn.session, lane.name, now=turn.now)
         return []
 
     def has_more(self, session: Session, now: datetime, *, waits: bool) -> bool:

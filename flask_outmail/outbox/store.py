@@ -16,7 +16,8 @@ from ..errors import InvalidMessage, OutmailError
 from ..models import Delivery, new_uid, utc_now
 from ..settings import PRIMARY
 from ..vault import Vault
-from .claims import attempts, deliveries, drop_content
+from .claims import attempts, deliveries
+from .finishing import drop_content
 from .states import ACCEPTED, CANCELLED, CLAIMED, FAILED, HELD, QUEUED, REFUSED, RESTING, STATES, UNKNOWN, WAITING
 from .upsert import dialect_of, insert_unless_there
 from .verdicts import Verdict

@@ -12,7 +12,7 @@ from sqlalchemy import event, insert, text
 
 from flask_outmail import Mail
 from flask_outmail.models import Delivery
-from flask_outmail.outbox import claims, roster
+from flask_outmail.outbox import claims, finishing, roster
 
 from ..conftest import engine_of
 from .conftest import OutboxApp
@@ -80,7 +80,7 @@ WORK = {
     "bury": lambda session: claims.bury(session, "somebody", now=NOW),
     "bury_expired": lambda session: claims.bury_expired(session, now=NOW),
     "bury_strays": lambda session: roster.bury_strays(session, now=NOW, at_least_once=False),
-    "ask_nobody": lambda session: claims.ask_nobody(session, "primary", now=NOW),
+    "ask_nobody": lambda session: finishing.ask_nobody(session, "primary", now=NOW),
     "is_unsettled": lambda session: claims.is_unsettled(session, "primary"),
 }
 
