@@ -9,7 +9,7 @@ LOWEST_PYTHON ?= python3.10
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos check lint types fix docs bench clean coverage lowest dist audit pyright mutants fuzz
+.PHONY: help run test chaos check lint types fix docs bench clean coverage lowest dist audit pyright mutants fuzz scan
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -84,6 +84,11 @@ audit: $(READY) ## Ask the public databases for known weaknesses of what is inst
 chaos: $(READY) ## Kill workers, servers and networks while mail leaves (takes long; see tests/chaos)
 	$(BIN)/python -m tests.chaos
 
+scan: $(READY) ## Attack the example application's pages with a scanner, logged in (takes half an hour)
+	$(PYTHON) -m venv .scan
+	.scan/bin/python -m pip install --quiet --disable-pip-version-check 'wapiti3>=3.2'
+	$(BIN)/python -m tests.security.scan --wapiti .scan/bin/wapiti --minutes 1
+
 clean: ## Remove the environment and everything built
-	rm -rf $(VENV) $(LOWEST) .bench .fuzz mutants htmlcov .coverage* build dist docs/_build instance *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) .bench .scan .fuzz mutants htmlcov .coverage* build dist docs/_build instance *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
