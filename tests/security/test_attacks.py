@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,25 @@ def test_a_kind_of_credential_that_is_none_is_told_beside_its_field(site: Site, 
         page = site.post("/auth-objects/new", action=action, **fields)
         assert page.status_code == 422
         assert "Choose one of the providers." in page.text
+
+
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"]
+)
+def test_no_form_leads_to_another_site(site: Site, target: str) -> None:
+    page = site.client.get(f"/outmail/auth-objects/new?next={target}")
+    token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page.text)
+    assert token
+    fields = {**site.object_fields(), "csrf_token": token[1], "action": "save", "next": target}
+    answer = site.client.post(f"/outmail/auth-objects/new?next={target}", data=fields)
+    assert answer.status_code == 302
+    assert answer.location.startswith("/outmail/")
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "localhost.evil.example"])
+def test_no_page_writes_the_host_that_a_request_names(site: Site, host: str) -> None:
+    for path in ("/", "/setup", "/auth-objects/", "/deliveries/", "/alerts", "/history", "/health.json", "/nowhere"):
+        assert "evil.example" not in site.client.get(f"/outmail{path}", headers={"Host": host}).text, path
 
 
 MakeSite = Callable[..., Site]

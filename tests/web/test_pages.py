@@ -85,6 +85,10 @@ def test_every_page_has_a_strict_policy_and_is_not_stored(site: Site, path: str)
     assert "default-src 'none'" in policy and "unsafe" not in policy
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["X-Frame-Options"] == "DENY" and "frame-ancestors 'none'" in policy
+    assert answer.headers["Referrer-Policy"] == "same-origin"
+    assert answer.mimetype == "application/json" or answer.content_type == "text/html; charset=utf-8"
+    assert not any(name.startswith("Access-Control-") for name, _ in answer.headers)
 
 
 def test_a_page_inside_the_applications_template_leaves_its_policy_alone(make_site: Callable[..., Site]) -> None:
