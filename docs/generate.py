@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -347,9 +348,14 @@ def _signature(name: str, value: Any) -> str:
 
 
 def _markdown(docstring: str | None) -> str:
-    """A docstring as Markdown: what it raises as a list."""
+    """A docstring as Markdown: what it raises as a list, what is indented as Python."""
     lines, raises = [], False
-    for line in inspect.cleandoc(docstring or "").splitlines():
+    text = re.sub(
+        r"(?<=\n\n)(?: {4}.*\n?|\n(?= {4}))+",
+        lambda match: f"```python\n{textwrap.dedent(match[0]).strip()}\n```\n",
+        inspect.cleandoc(docstring or ""),
+    )
+    for line in text.splitlines():
         if line.strip() == "Raises:":
             raises, line = True, "Raises:\n"
         elif raises and line.startswith("    "):

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from jinja2 import DictLoader
+from markdown_it import MarkdownIt
 
 from flask_outmail import Mail, services
 from flask_outmail.settings import Settings
@@ -29,7 +30,7 @@ from flask_outmail.simulator import Simulator
 
 from ..conftest import MakeApp, engine_of, graph_setup, make_message, smtp_setup, world
 from ..contract.test_fields import signer
-from .pages import ROOT, blocks, run
+from .pages import PAGES, ROOT, blocks, run
 
 #: Pages whose Python runs in a test of their own.
 ELSEWHERE = {
@@ -69,6 +70,14 @@ def test_no_block_escapes_by_its_language() -> None:
         if block.language == "text":
             made = "/reference/" in block.page or "do not edit" in (ROOT / block.page).read_text()
             assert made or block.text.startswith("*/5 * * * *"), f"{block.page}:{block.line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_block_escapes_by_being_indented(page: Path) -> None:
+    tokens = MarkdownIt().parse(page.read_text())
+    assert [token.content for token in tokens if token.type == "code_block"] == []
+    fences = [token for token in tokens if token.type == "fence"]
+    assert len(fences) == len(blocks(page.relative_to(ROOT).as_posix()))
 
 
 def test_what_is_not_run_can_be_read_at_least() -> None:
@@ -133,6 +142,15 @@ def test_the_first_page_sends(simulator: Simulator) -> None:
     with app.app_context():
         run("docs/index.md", {"app": app, "db": SQLAlchemy(app)})
     assert simulator.delivered[0].subject == "Your order"
+
+
+@story("docs/reference/api.md")
+def test_the_examples_in_docstrings_run(make_app: MakeApp) -> None:
+    from flask_outmail.testing_contract import TransportContract
+
+    app, _ = make_app()
+    names = run("docs/reference/api.md", {"app": app, "pytest": pytest, "TransportContract": TransportContract})
+    assert issubclass(names["TestPostbox"], TransportContract)
 
 
 @story("docs/how-to/async-and-servers.md")

@@ -27,6 +27,7 @@ from .pages import PAGES, ROOT, Block, blocks
 #: Commands that other tests run, and those that would change this checkout.
 ELSEWHERE = {
     "make run": "tests/docs/test_tutorial.py",
+    "EXAMPLE_SIMULATOR=0": "tests/example/test_example_shop.py",
     "celery -A celery_worker": "tests/distributed/test_celery.py",
     "export FLASK_": "tests/distributed/test_celery.py",
     "python docs/translate.py": "tests/web/test_languages.py",
@@ -44,7 +45,9 @@ def commands(block: Block) -> list[str]:
     return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
-SHOWN = sorted({command for block in blocks("", "sh", "console", "text") for command in commands(block)})
+PAGES_WITH_COMMANDS = sorted(
+    {block.page for block in blocks("", "sh", "console", "text") if commands(block) and "/reference/" not in block.page}
+)
 #: `flask outmail …` in an environment or not, and what the shell does with its output.
 OURS = re.compile(
     r"(?:\S*/)?flask (?:--app \S+ )?outmail (?P<arguments>[^|>]*?)\s*(?:\|\| .*|> .*|\| (?P<filter>jq .*))?$"
@@ -116,30 +119,34 @@ def goal_exists(command: str) -> None:
         assert re.search(rf"^{goal}:", makefile, re.MULTILINE), goal
 
 
-@pytest.mark.parametrize("command", SHOWN)
-def test_a_command_that_is_shown_works(command: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    elsewhere = next((file for begin, file in ELSEWHERE.items() if command.startswith(begin)), None)
-    if elsewhere:
-        assert (ROOT / elsewhere).exists()
-    elif OURS.search(command):
-        result = ours(request.getfixturevalue("app"), command, request.getfixturevalue("simulator"))
-        assert result.exit_code == 0, result.output
-    elif command.startswith("pip install"):
-        extras_exist(command)
-    elif command.startswith("make"):
-        goal_exists(command)
-    elif command.startswith("curl"):
-        monitored(request.getfixturevalue("app"), command)
-    elif command.startswith("python -m flask_outmail.migrate"):
-        (tmp_path / "shop.py").write_text("from flask_mail import Mail\n")
-        assert "+from flask_outmail import Mail" in shell(command, tmp_path)
-    elif command.startswith("openssl"):
-        shell("openssl genrsa -traditional -out dkim.pem 2048", tmp_path)
-        assert "KEY" in shell(f"{command} && cat dkim.pem", tmp_path)
-    elif command.startswith("eval"):
-        assert "flask" in shell(f"{command}\ncomplete -p flask", tmp_path)
-    else:
-        pytest.fail("nothing here knows how to run this")
+@pytest.mark.parametrize("page", PAGES_WITH_COMMANDS)
+def test_the_commands_of_a_page_work_one_after_another(
+    page: str, tmp_path: Path, app: Flask, simulator: Simulator
+) -> None:
+    for block in blocks(page, "sh", "console", "text"):
+        for command in commands(block):
+            elsewhere = next((file for begin, file in ELSEWHERE.items() if command.startswith(begin)), None)
+            if elsewhere:
+                assert (ROOT / elsewhere).exists()
+            elif OURS.search(command):
+                result = ours(app, command, simulator)
+                assert result.exit_code == 0, f"{page}:{block.line}: {result.output}"
+            elif command.startswith("pip install"):
+                extras_exist(command)
+            elif command.startswith("make"):
+                goal_exists(command)
+            elif command.startswith("curl"):
+                monitored(app, command)
+            elif command.startswith("python -m flask_outmail.migrate"):
+                (tmp_path / "shop.py").write_text("from flask_mail import Mail\n")
+                assert "+from flask_outmail import Mail" in shell(command, tmp_path)
+            elif command.startswith("openssl"):
+                shell(command, tmp_path)
+                assert "PRIVATE KEY" in (tmp_path / "dkim.pem").read_text()
+            elif command.startswith("eval"):
+                assert "flask" in shell(f"{command}\ncomplete -p flask", tmp_path)
+            else:
+                pytest.fail(f"{page}:{block.line}: nothing here knows how to run {command}")
 
 
 def monitored(app: Flask, command: str) -> None:
