@@ -93,11 +93,16 @@ def connections(session: Session) -> list[str]:
     return sorted(names, key=lambda name: (name != PRIMARY, name))
 
 
-def history(session: Session, connection: str = PRIMARY, *, limit: int = 100) -> Sequence[Setup]:
-    """Revisions, newest first."""
-    return session.scalars(
-        select(Setup).where(Setup.connection == connection).order_by(Setup.revision.desc()).limit(limit)
-    ).all()
+def history(session: Session, connection: str = PRIMARY, *, limit: int = 100, before: int = 0) -> Sequence[Setup]:
+    """Revisions, newest first; with `before`, those behind the one of this number."""
+    query = select(Setup).where(Setup.connection == connection).order_by(Setup.revision.desc()).limit(limit)
+    return session.scalars(query.where(Setup.revision < before) if before else query).all()
+
+
+def numbers(session: Session, connection: str = PRIMARY) -> Sequence[int]:
+    """The numbers of all revisions, newest first."""
+    query = select(Setup.revision).where(Setup.connection == connection)
+    return session.scalars(query.order_by(Setup.revision.desc())).all()
 
 
 def using(session: Session, auth_object: AuthObject) -> list[Setup]:

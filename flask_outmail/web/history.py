@@ -21,7 +21,8 @@ from .forms import ActionForm, demand_csrf, number, wanted_action
 from .setup_form import Known, known_of, wanted_connection
 from .setup_saving import is_revision_proven, release, revision_words
 
-#: Lines of the activity on a page.
+#: Revisions on a page, and lines of the activity.
+_REVISIONS = 20
 _ACTIVITY = 30
 #: What people did, in words; the rest is told by the name of its view.
 DEEDS = {
@@ -87,21 +88,26 @@ def history() -> ResponseReturnValue:
     connection, found = wanted_connection(), engine()
     with found.database.session() as database:
         known = known_of(found, database, connection)
-        rows = list(setups.history(database, connection))
+        before = number(request.args.get("revision"))
+        # One more, which the last of the page differs from.
+        rows = list(setups.history(database, connection, limit=_REVISIONS + 1, before=before))
+        revisions = setups.numbers(database, connection)
         entries = [
             Entry(
                 row,
-                setups.changes(before, row, found.vault),
+                setups.changes(former, row, found.vault),
                 known.active is not None and row.id == known.active.id,
                 is_revision_proven(found, row),
             )
-            for row, before in zip(rows, [*rows[1:], None], strict=False)
+            for row, former in zip(rows[:_REVISIONS], [*rows[1:], None], strict=False)
         ]
         activity = audit.entries(database, limit=_ACTIVITY + 1, before_id=number(request.args.get("before")))
     labels = {service.name: service.label for service in services.services()}
     return render_template(
         "outmail/history.html",
         entries=entries,
+        revisions=revisions,
+        older_revisions=rows[_REVISIONS - 1].revision if len(rows) > _REVISIONS else None,
         known=known,
         form=ActionForm(),
         service_labels=labels,

@@ -6,6 +6,10 @@ import re
 
 import pytest
 
+from flask_outmail import setups
+from flask_outmail.setup_values import SetupValues
+
+from ..conftest import engine_of
 from .conftest import Site, titles
 
 
@@ -63,3 +67,22 @@ def test_the_history_offers_the_comparison_of_the_newest_two(revised: Site) -> N
     text = revised.get("/history").text
     form = text[text.index("/history/compare") :].partition("</form>")[0]
     assert re.findall(r"<option selected>(\d)</option>", form) == ["2", "3"]
+
+
+def test_old_revisions_stand_on_further_pages_and_each_is_compared_with_the_one_before(site: Site) -> None:
+    engine = engine_of(site.app)
+    with engine.database.session() as session:
+        for number in range(45):
+            values = SetupValues("smtp", "mail.contoso.example", 1000 + number, from_address="a@contoso.example")
+            setups.save(session, values, engine.vault, by="anna", seen_revision=number)
+        session.commit()
+    path, seen, ports = "/history", [], []
+    while path:
+        text = site.get(path).text
+        assert text.count("<option") == 90, "any two can be compared from each page"
+        seen.append(len(re.findall(r'id="om-rev-\d+"', text)))
+        ports += re.findall(r"<td[^>]*>Port</td><td[^>]*>([^<]*)</td><td[^>]*>([^<]*)</td>", text)
+        found = re.search(r'href="/outmail(/history[^"]*revision=\d+)"', text)
+        path = found[1] if found else ""
+    assert seen == [20, 20, 5]
+    assert ports == [*((f"{port - 1}", f"{port}") for port in range(1044, 1000, -1)), ("–", "1000")]
