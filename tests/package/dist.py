@@ -1,7 +1,8 @@
 """`make dist`: the sdist and the wheel, the same bytes on every machine with the same setuptools.
 
-What goes in is what git knows or does not ignore, never what lies about (an old egg-info adds its own list of files).
-Every time stamp is that of the last commit, or SOURCE_DATE_EPOCH where it is set; owners and modes are fixed.
+What goes in is what git knows or does not ignore, never what lies about (an old egg-info adds its own list of files);
+in an unpacked sdist, what it came with. Every time stamp is that of the last commit (which an sdist keeps), or
+SOURCE_DATE_EPOCH where it is set; owners and modes are fixed.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+#: Written by whoever packs, so that only an unpacked sdist has them.
+PACKED, PACKED_LIST = ROOT / "PKG-INFO", ROOT / "flask_outmail.egg-info/SOURCES.txt"
 
 
 def build(out: Path) -> tuple[Path, Path]:
     """Builds both into `out`, which may hold older ones, and returns their paths. Fetches setuptools by pip."""
-    epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or _git("log", "-1", "--format=%ct"))
+    epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or _changed_at())
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         here = Path(temporary)
@@ -40,8 +43,19 @@ def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout  # noqa: S607
 
 
+def _changed_at() -> str:
+    return str(int(PACKED.stat().st_mtime)) if PACKED.exists() else _git("log", "-1", "--format=%ct")
+
+
+def _names() -> list[str]:
+    if PACKED.exists():
+        names = PACKED_LIST.read_text().splitlines()
+        return [name for name in names if not name.startswith(PACKED_LIST.parent.name)]
+    return _git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+
+
 def _export(to: Path) -> None:
-    for name in _git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
+    for name in _names():
         if name and (ROOT / name).is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, to / name)
