@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskCliRunner
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_outmail import Mail, Message
@@ -81,6 +82,19 @@ def app_database_url(sqlite_url: str) -> str:
     return sqlite_url
 
 
+def searched_runner(simulator: Simulator) -> type[FlaskCliRunner]:
+    """Runs commands, and looks for secrets in what they print."""
+
+    class Runner(FlaskCliRunner):
+        def invoke(self, *args: Any, **kwargs: Any) -> Any:
+            result = super().invoke(*args, **kwargs)
+            for secret in (simulator.client_secret, simulator.smtp_password, "PRIVATE KEY-----", "eyJ0eXAi"):
+                assert secret not in result.output, f"a command shows {secret[:4]}…"
+            return result
+
+    return Runner
+
+
 @pytest.fixture
 def make_app(simulator: Simulator, app_database_url: str) -> Iterator[MakeApp]:
     """`make_app(setup, db=True, **config)` → (app, mail), with the application context pushed."""
@@ -89,6 +103,7 @@ def make_app(simulator: Simulator, app_database_url: str) -> Iterator[MakeApp]:
 
     def make(setup: dict[str, Any] | None = None, *, db: bool = False, **config: Any) -> tuple[Flask, Mail]:
         app = Flask("shop")
+        app.test_cli_runner_class = searched_runner(simulator)
         app.config.update(world(simulator), SQLALCHEMY_DATABASE_URI=app_database_url)
         if setup is not None:
             app.config["OUTMAIL_SETUP"] = setup

@@ -89,6 +89,32 @@ def test_the_steps_of_smtp_end_with_taking_back_unless_a_message_is_asked_for(
     assert [one.recipient for one in simulator.delivered] == ["me@customers.example"]
 
 
+TOKEN_STEPS = ["settings", "secret", "sign_in_name", "sign_in_tls", "token", "role"]
+
+
+def test_the_steps_of_graph_go_from_the_settings_to_the_worker_and_send_only_what_is_asked_for(
+    make_app: MakeApp, simulator: Simulator
+) -> None:
+    _, mail = make_app(graph_setup(simulator), db=True, OUTMAIL_DELIVERY="outbox")
+    keys = [*TOKEN_STEPS, "graph_name", "graph_tls", "mailbox", "from"]
+    steps = list(mail.diagnose())
+    assert [step.key for step in steps] == [*keys, "large_messages", "worker"]
+    assert simulator.delivered == []
+    steps = list(mail.diagnose(test_message_to="me@customers.example", foreign_mailbox=OTHER))
+    assert [step.key for step in steps] == [*keys, "least_privilege", "large_messages", "message", "worker"]
+    assert all(step.seen for step in steps)
+    assert [one.recipient for one in simulator.delivered] == ["me@customers.example"]
+
+
+def test_the_steps_of_microsofts_smtp_are_those_of_the_token_and_then_those_of_smtp(
+    make_app: MakeApp, simulator: Simulator
+) -> None:
+    _, mail = make_app(graph_setup(simulator, service="microsoft365_smtp", port=simulator.smtp_port))
+    smtp = ["name", "connection", "greeting", "tls", "auth_offered", "login", "from", "recipient", "reset"]
+    assert [step.key for step in mail.diagnose(foreign_mailbox=OTHER)] == [*TOKEN_STEPS, *smtp, "least_privilege"]
+    assert simulator.delivered == []
+
+
 def worker_step(mail: object) -> Step:
     return list(mail.diagnose())[-1]  # type: ignore[attr-defined]
 
