@@ -29,7 +29,7 @@ from flask_outmail.diagnosis.report import _PROVEN as PROVEN
 from flask_outmail.outbox import notices
 from flask_outmail.outbox.states import STATES
 from flask_outmail.shapes import COUNTED, SHAPES
-from flask_outmail.web import alerts, auth_object_form, forms, overview
+from flask_outmail.web import alerts, auth_object_form, forms, overview, previews
 from flask_outmail.web.texts import SCRIPT_WORDS
 from flask_outmail.words import DOMAIN, FOLDER
 
@@ -65,7 +65,7 @@ def texts() -> Iterator[Text]:
     for kind in auth_objects.PROVIDERS.values():
         yield from (("auth_objects.py", text) for text in (kind.label, kind.summary))
     yield from (("clouds.py", cloud.label) for cloud in clouds.clouds({}).values())
-    for form in (forms.SetupForm, forms.AuthObjectForm, forms.SecretForm):
+    for form in (forms.SetupForm, forms.AuthObjectForm, forms.SecretForm, previews.SendForm):
         yield from (("web/forms.py", text) for text in _labels(form))
     for path in [*(PACKAGE / name for name in SENTENCES), *sorted((PACKAGE / "web").glob("*.py"))]:
         yield from ((path.relative_to(PACKAGE).as_posix(), text) for text in (*_sentences(path), *_named(path)))

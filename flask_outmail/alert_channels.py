@@ -185,7 +185,7 @@ class Channels:
             words = f"The webhook at {webhook.host} cannot be reached ({exc.code})."
             return Told(WEBHOOK, FAILED, words, "webhook_unreachable")
         except OutmailError as exc:
-            return Told(WEBHOOK, FAILED, f"{str(exc)[:1].upper()}{str(exc)[1:]}.", exc.code)
+            return Told(WEBHOOK, FAILED, f"The webhook did not take it: {exc}.", exc.code)
         except Exception as exc:  # whatever an HTTP library meets; its text could quote the address
             return Told(WEBHOOK, FAILED, "The webhook could not be called.", type(exc).__name__)
         return Told(WEBHOOK, ACCEPTED, f"Accepted by {webhook.host} ({answer}).")

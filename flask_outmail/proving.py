@@ -140,8 +140,10 @@ class Trial:
             held_back = OutmailError("held back", code="recipients_held_back")
             return Seen(f"not sent: {self.test_message_to} is not allowed here", remedy_for(held_back))
         self._observe("server", f"accepted, Message-ID {receipt.message_id}")
-        request = f", request {receipt.request_id}" if receipt.request_id else ""
-        return Seen(f"accepted in {receipt.elapsed_s:.1f} s{request}")
+        took = f"{receipt.elapsed_s:.1f}"
+        if receipt.request_id:
+            return Seen(f"accepted in {took} s, request {receipt.request_id}")
+        return Seen(f"accepted in {took} s")
 
     def _worker(self) -> Seen:
         """Whether some process is there that hands over what is queued, and whether it has these values."""

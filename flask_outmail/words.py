@@ -136,4 +136,5 @@ def _patterns() -> list[tuple[str, str, re.Pattern[str]]]:
 
 def _pattern(shape: str) -> str:
     pattern = re.escape(shape).replace(r"%\(count\)d", "(?P<count>[0-9]+)")
-    return re.sub(r"%\\\((\w+)\\\)s", r"(?P<\1>.+?)", pattern)
+    # A value does not reach over the end of a sentence: the next one has a shape of its own.
+    return re.sub(r"%\\\((\w+)\\\)s", r"(?P<\1>(?:(?![.?!] [A-Z“]).)+?)", pattern)

@@ -127,7 +127,8 @@ class DomainCheck:
                 if policy not in ("none", "quarantine", "reject"):
                     return _warn(records[0][:200], "dmarc_unreadable")
                 if policy == "none":
-                    return _warn(f"p=none{where}: receivers report forgeries and deliver them", "dmarc_none")
+                    told = "receivers report forgeries and deliver them"
+                    return _warn(f"p=none (from {domain}): {told}" if where else f"p=none: {told}", "dmarc_none")
                 return Seen(f"p={policy}{where}")
         return _warn("no DMARC record", "dmarc_missing")
 

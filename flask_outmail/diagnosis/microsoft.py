@@ -159,7 +159,9 @@ def readable(credential: Credential) -> str:
 
 
 def _days(count: int) -> str:
-    return f"{count} day{'' if count == 1 else 's'} left" if count >= 0 else "past the date noted for it"
+    if count < 0:
+        return "past the date noted for it"
+    return "1 day left" if count == 1 else f"{count} days left"
 
 
 def _outside(credential: Credential) -> str:
@@ -217,7 +219,7 @@ def certificate_seen(certificate: Mapping[str, Any], version: str = "") -> Seen:
     ends = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
     days = int((ends - datetime.now(timezone.utc).timestamp()) // 86400)
     who = masking.readable(issuer.get("organizationName") or issuer.get("commonName") or "unknown")
-    return Seen(f"{version}, certificate from {who}, {days} days left".lstrip(", "))
+    return Seen(f"{version}, certificate from {who}, {_days(days)}".lstrip(", "))
 
 
 def claims(token: str) -> Mapping[str, Any]:

@@ -85,7 +85,8 @@ class SmtpProof:
     def _greet(self) -> Seen:
         greeting = self.session.greet()
         offered = ", ".join(sorted(self.session.client.features))
-        return Seen(f"“{greeting.text[:120]}”" + (f"; offers {offered}" if offered else ""))
+        said = greeting.text[:120]
+        return Seen(f"“{said}”; offers {offered}" if offered else f"“{said}”")
 
     def _secure(self) -> Seen:
         self.session.secure()

@@ -79,6 +79,18 @@ def test_a_translation_keeps_every_value_and_every_command(tool: ModuleType, lan
             assert sorted(_CODE.findall(text)) == sorted(_CODE.findall(ids[0])), ids
 
 
+def test_each_language_keeps_to_its_signs(tool: ModuleType) -> None:
+    signs = {
+        "de": r"(?<!\w)['\"]|[“][^„”]*”|«|»|\.\.\.",
+        "fr": r"'|[„“”\"]|\.\.\.|[^\u202f][;?!](?!\w)|[^\u00a0]:(?=\s|$)|«[^\u00a0]|[^\u00a0]»",
+    }
+    for language, wrong in signs.items():
+        for _, said in messages(read_po(io.BytesIO(tool.po_file(language).read_bytes()))):
+            for text in said:
+                words = re.sub(r"`[^`]*`|https?://\S+", "", text)
+                assert not re.search(wrong, words), (language, text)
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_nothing_is_left_untranslated_in_doubt_or_out_of_use(tool: ModuleType, language: str) -> None:
     found = read_po(io.BytesIO(tool.po_file(language).read_bytes()))
