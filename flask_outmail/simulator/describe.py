@@ -65,7 +65,8 @@ def configuration(sim: Simulator) -> str:
     }
     # JSON of nothing but strings and numbers is Python as well.
     clouds = json.dumps({"simulator": sim.cloud}, indent=4)
-    return f"OUTMAIL_CLOUDS = {clouds}\nOUTMAIL_SETUP = {json.dumps(setup, indent=4)}\n"
+    trust = json.dumps(str(sim.ca_file))
+    return f"OUTMAIL_CLOUDS = {clouds}\nOUTMAIL_CA_FILE = {trust}\nOUTMAIL_SETUP = {json.dumps(setup, indent=4)}\n"
 
 
 def describe(sim: Simulator) -> str:

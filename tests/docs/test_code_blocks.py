@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
-from flask import Flask
+from flask import Flask, render_template_string
 from flask_sqlalchemy import SQLAlchemy
 from jinja2 import DictLoader
 from markdown_it import MarkdownIt
@@ -64,7 +64,7 @@ NOT_RUN = {
 
 
 def test_no_block_escapes_by_its_language() -> None:
-    run_here = {"python", "sh", "console"}
+    run_here = {"python", "jinja", "sh", "console"}
     for block in blocks():
         assert block.language in {*run_here, *NOT_RUN, "{toctree}"}, f"{block.page}:{block.line}: {block.language!r}"
         if block.language == "text":
@@ -142,6 +142,33 @@ def test_the_first_page_sends(simulator: Simulator) -> None:
     with app.app_context():
         run("docs/index.md", {"app": app, "db": SQLAlchemy(app)})
     assert simulator.delivered[0].subject == "Your order"
+
+
+@story("docs/how-to/add-it-to-an-app.md")
+def test_an_application_of_ones_own_learns_what_became_of_its_mail(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**world(simulator), "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/shop.sqlite"}.items():
+        monkeypatch.setenv(f"FLASK_{name}", json.dumps(value))
+    names = run("docs/how-to/add-it-to-an-app.md", {"__name__": "shop"})
+    order = SimpleNamespace(number=7, email="ann@example.com")
+    for setup, said in ((None, "It follows later."), (graph_setup(simulator), "It was accepted.")):
+        monkeypatch.setenv("FLASK_OUTMAIL_SETUP", json.dumps(setup))
+        app = names["create_app"]()
+        with app.app_context():
+            engine_of(app).database.create_tables()
+            assert names["confirm"](order) == said
+            simulator.faults.lose_answer()
+            lost = names["confirm"](order)
+            assert lost == (said if setup is None else "It may have arrived; we do not send it twice.")
+            simulator.faults.refuse("sendMail", 403, "ErrorAccessDenied")
+            assert setup is None or names["confirm"](order).startswith("It was not sent: ")
+            [jinja] = blocks("docs/how-to/add-it-to-an-app.md", "jinja")
+            user = {"email": "ann@example.com"}
+            simulator.faults.clear()
+            page = render_template_string(jinja.text, user=user).strip()
+            assert page.startswith("We could not write to you: ") if setup is None else page == ""
+            names["db"].engine.dispose()
 
 
 @story("docs/reference/api.md")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import re
 import sys
+import urllib.request
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import pytest
+from flask import Flask
 
+from flask_outmail import Mail
 from flask_outmail.diagnosis.remedies import CATALOGUE
 from flask_outmail.outbox import alerts
+from flask_outmail.simulator import Simulator
 
+from ..conftest import make_message
 from .pages import DOCS, ROOT
 
 
@@ -52,3 +59,14 @@ def test_the_buttons_and_pages_that_a_guide_names_are_there(name: str) -> None:
     assert len(ours) > 1
     emphasis = {"Meanwhile", "Mend it", "It is over", "A certificate made here"}
     assert [one for one in sorted(ours - emphasis) if one not in texts] == []
+
+
+def test_the_configuration_on_the_simulators_page_suffices(simulator: Simulator, tmp_path: Path) -> None:
+    with urllib.request.urlopen(f"{simulator.web_url}values") as answer:  # noqa: S310 -- our own server
+        page = html.unescape(answer.read().decode())
+    [shown] = re.findall(r"OUTMAIL_CLOUDS = .*?\n}\n(?=<)", page, re.DOTALL)
+    (tmp_path / "config.py").write_text(shown)
+    app = Flask("shop")
+    app.config.from_pyfile(str(tmp_path / "config.py"))
+    with app.app_context():
+        assert Mail(app).send(make_message()).accepted
