@@ -16,6 +16,7 @@ import pytest
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
+from jinja2 import DictLoader
 
 import flask_outmail
 from flask_outmail.errors import ConfigurationError
@@ -149,6 +150,22 @@ def test_an_unknown_language_falls_back_to_english(make_site: Callable[..., Site
     site = make_site(OUTMAIL_LOCALE="xx")
     assert '<html lang="en">' in asked(site, "de")
     assert '<html lang="en">' in asked(make_site(), "xx, yy;q=0.5")
+
+
+def test_a_language_the_browser_asks_for_by_its_country_is_understood(site: Site) -> None:
+    for asked_for in ("de-AT, en;q=0.8", "es, fr-CH;q=0.9, en;q=0.1", "*, de;q=0"):
+        expected = {"d": "de", "e": "fr", "*": "en"}[asked_for[0]]
+        assert f'<html lang="{expected}">' in asked(site, asked_for)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_inside_the_page_of_an_application_ours_says_its_own_language(
+    make_site: Callable[..., Site], path: str
+) -> None:
+    site = make_site(OUTMAIL_BASE_TEMPLATE="host.html")
+    site.app.jinja_loader = DictLoader({"host.html": '<html lang="es">{% block content %}{% endblock %}</html>'})
+    text = asked(site, "fr", path)
+    assert text.startswith('<html lang="es">') and '<div class="outmail" lang="fr"' in text
 
 
 def test_the_language_of_flask_babel_is_that_of_the_pages(make_site: Callable[..., Site]) -> None:
