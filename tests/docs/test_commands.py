@@ -31,7 +31,7 @@ ELSEWHERE = {
     "celery -A celery_worker": "tests/distributed/test_celery.py",
     "export FLASK_": "tests/distributed/test_celery.py",
     "python docs/translate.py": "tests/web/test_languages.py",
-    "$EDITOR flask_outmail/web/translations": "tests/web/test_languages.py",
+    "$EDITOR ": "tests/web/test_languages.py",
 }
 
 
