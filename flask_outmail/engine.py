@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain, groupby
 from typing import Any, NoReturn
@@ -52,6 +52,15 @@ logger = logging.getLogger(__name__)
 LINES_TOGETHER = 100
 
 
+@dataclass
+class BegunTest:
+    """A test of a setup: when it began, on the monotonic clock, and whose it is."""
+
+    at: float
+    person: str
+    is_running: bool = False
+
+
 class Engine:
     """Everything behind `Mail` for one application. Safe to use from several threads, and after `fork`."""
 
@@ -91,8 +100,8 @@ class Engine:
             lambda: bool(mail_state.suppress),
             self.alert_words,
         )
-        #: The tests of the last minute: when, on the monotonic clock, and whose.
-        self.test_runs: list[tuple[float, str]] = []
+        #: The tests of the last minute, and those that are still running.
+        self.test_runs: list[BegunTest] = []
         self.test_lock = threading.Lock()
         #: Called when something was queued, where a worker runs in this process.
         self.wake: Callable[[], None] = lambda: None

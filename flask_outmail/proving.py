@@ -18,7 +18,7 @@ from .diagnosis.gate import Gate
 from .diagnosis.microsoft import TokenProof
 from .diagnosis.remedies import remedy_for
 from .diagnosis.steps import Check, Seen, Step
-from .engine import Engine
+from .engine import BegunTest, Engine
 from .envelope import Envelope
 from .errors import ConfigurationError, InvalidMessage, OutmailError, SecretUnreadable, Throttled
 from .headers import wire_address
@@ -83,16 +83,20 @@ class Trial:
     def steps(self) -> Iterator[Step]:
         """Runs the test, yielding each step as it ends; then records the proof. Touches the network."""
         try:
-            count_test(self.engine, self.person)
+            begun = count_test(self.engine, self.person)
         except Throttled as exc:
             self.done = [Step(key="settings", title="Settings complete", state="failed", seen=str(exc),
                               code=exc.code, remedy=remedy_for(exc))]  # fmt: skip
             yield from self.done
             return
-        with closing(self):
-            for step in steps.run(self._checks):
-                self.done.append(step)
-                yield step
+        begun.is_running = True
+        try:
+            with closing(self):
+                for step in steps.run(self._checks):
+                    self.done.append(step)
+                    yield step
+        finally:
+            begun.is_running = False
         self.passed = steps.passed(self.done)
         self._record()
         if self.passed:
@@ -238,34 +242,36 @@ def _gate(engine: Engine) -> Gate:
     return Gate(networks, frozenset(trusted))
 
 
-def count_test(engine: Engine, person: str = "") -> None:
+def count_test(engine: Engine, person: str = "") -> BegunTest:
     """A test button must not become a way to knock on other doors, so runs are limited: in this process, and for each
-    person where it is known who that is.
+    person where it is known who that is. One that takes longer than a minute, because a server lets it wait, counts
+    until it ends.
 
     Raises:
         Throttled: there were too many in the last minute.
     """
     with engine.test_lock:
-        _count(engine, person)
+        return _count(engine, person)
 
 
-def _count(engine: Engine, person: str) -> None:
-    now, runs = time.monotonic(), engine.test_runs
-    runs[:] = [one for one in runs if now - one[0] < MINUTE_S]
-    all_of_them, settings = [at for at, _ in runs], engine.settings
-    own = [at for at, who in runs if person and who == person]
-    for told, times, most in (
+def _count(engine: Engine, person: str) -> BegunTest:
+    now, runs, settings = time.monotonic(), engine.test_runs, engine.settings
+    runs[:] = [one for one in runs if one.is_running or now - one.at < MINUTE_S]
+    own = [one for one in runs if person and one.person == person]
+    for told, counted, most in (
         ("You have run", own, settings.tests_per_person),
-        ("There were", all_of_them, settings.tests_per_minute),
+        ("There were", runs, settings.tests_per_minute),
     ):
-        if len(times) >= most:
-            wait_s = max(1, math.ceil(MINUTE_S - (now - times[-most])))
+        if len(counted) >= most:
+            wait_s = max(1, math.ceil(MINUTE_S - (now - counted[-most].at)))
             raise Throttled(
-                f"{told} {_tests(len(times))} in the last minute; the next may begin in {wait_s} s",
+                f"{told} {_tests(len(counted))} in the last minute; the next may begin in {wait_s} s",
                 code="tests_too_many",
                 retry_after_s=wait_s,
             )
-    runs.append((now, person))
+    begun = BegunTest(now, person)
+    runs.append(begun)
+    return begun
 
 
 def _tests(count: int) -> str:

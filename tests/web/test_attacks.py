@@ -18,8 +18,8 @@ from flask_outmail import entra, setups
 from flask_outmail.diagnosis.microsoft import certificate_seen
 from flask_outmail.errors import Throttled
 from flask_outmail.models import Proof, utc_now
-from flask_outmail.proving import count_test
-from flask_outmail.setup_values import FEDERATED
+from flask_outmail.proving import Trial, count_test
+from flask_outmail.setup_values import FEDERATED, SetupValues
 from flask_outmail.simulator import Simulator
 
 from ..conftest import make_message
@@ -328,6 +328,18 @@ def test_of_a_thousand_tests_at_once_only_so_many_run(make_site: MakeSite) -> No
 
     with ThreadPoolExecutor(50) as pool:
         assert sum(pool.map(press, range(1000))) == 20
+
+
+def test_a_test_that_a_server_lets_wait_counts_until_it_ends(make_site: MakeSite) -> None:
+    site = make_site(OUTMAIL_TESTS_PER_PERSON=1)
+    engine = engine_of(site.app)
+    running = Trial(engine, SetupValues(service="smtp", host="mail.example.com"), person="anna").steps()
+    next(running)
+    engine.test_runs[0].at -= 3600
+    with pytest.raises(Throttled, match="You have run 1 test"):
+        count_test(engine, "anna")
+    running.close()
+    count_test(engine, "anna")
 
 
 @pytest.mark.browser
