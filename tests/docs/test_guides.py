@@ -18,7 +18,7 @@ from flask_outmail.outbox import alerts
 from flask_outmail.simulator import Simulator
 
 from ..conftest import make_message
-from .pages import DOCS, ROOT
+from .pages import DOCS, PAGES, ROOT
 
 
 def test_each_kind_of_alert_has_its_section() -> None:
@@ -70,3 +70,13 @@ def test_the_configuration_on_the_simulators_page_suffices(simulator: Simulator,
     app.config.from_pyfile(str(tmp_path / "config.py"))
     with app.app_context():
         assert Mail(app).send(make_message()).accepted
+
+
+def test_every_picture_is_there_and_told_in_words() -> None:
+    pictures = [
+        (page, *one) for page in PAGES for one in re.findall(r"!\[(.*?)\]\((.*?)\)", page.read_text(), re.DOTALL)
+    ]
+    assert pictures
+    for page, words, target in pictures:
+        assert (page.parent / target).exists(), f"{page.name}: {target}"
+        assert len(words.split()) >= 4, f"{page.name}: {target} is told as {words!r}"
