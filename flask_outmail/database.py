@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from flask import Flask, current_app, has_app_context
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from . import models, upgrade
 from .errors import ConfigurationError, OutmailError, TransportUnavailable
@@ -80,7 +80,7 @@ class Database:
         Raises:
             SQLAlchemyError: as SQLAlchemy has it.
         """
-        with self._app_context(), self.db.engine.connect() as connection:
+        with self._app_context(), self._engine().connect() as connection:
             question, order, patience = _lock_waits(connection.dialect.name, lock_wait_s)
             usual = connection.exec_driver_sql(question).scalar_one() if question else ""
             if question:
@@ -166,9 +166,23 @@ class Database:
             with self._app.app_context():
                 yield
 
+    def _engine(self) -> Engine:
+        """The application's engine; when its pool has nothing left to lend, one that opens a connection beside it.
+
+        A request that is in a transaction keeps its connection while it waits for ours. When all of a pool are kept
+        like that, each would wait for the others until the pool gives up.
+        """
+        engine: Engine = self.db.engine
+        pool = engine.pool
+        if not isinstance(pool, QueuePool) or pool.checkedin() or not 0 <= pool._max_overflow <= pool.overflow():
+            return engine
+        # With the listeners of the application's pool, which may prepare each connection (a PRAGMA, a search path).
+        beside = NullPool(pool._creator, dialect=engine.dialect, _dispatch=pool.dispatch)
+        return Engine(beside, engine.dialect, engine.url, execution_options=engine.get_execution_options())
+
     @contextmanager
     def _new_session(self, wait_s: float | None = None) -> Iterator[Session]:
-        engine = self.db.engine
+        engine = self._engine()
         if isinstance(engine.pool, StaticPool):
             # An SQLite database in memory has one connection. A second session on it would commit or roll back what
             # the application has not finished, so it works inside the application's transaction instead.
