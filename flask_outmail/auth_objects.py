@@ -396,16 +396,32 @@ def _keep_previous(row: AuthObject, old: Credential, vault: Vault) -> None:
 def delete(session: Session, row: AuthObject) -> None:
     """Deletes an authentication object that no setup in force uses. Flushes; the caller commits.
 
-    Old revisions of the history that used it keep their other values.
+    Old revisions of the history that used it keep their other values. When it is in use after all, what the session
+    had not committed is rolled back.
 
     Raises:
         InUse: a setup uses it.
     """
     if usage(session).get(row.id):
-        raise InUse(f"“{row.name}” is used by a setup", code="in_use")
-    session.execute(update(Setup).where(Setup.auth_object_id == row.id).values(auth_object_id=None))
+        raise _in_use(row.name)
+    object_id, name = row.id, row.name
+    chosen = Setup.auth_object_id == object_id
+    seen = session.scalars(select(Setup.id).where(chosen)).all()
+    session.execute(update(Setup).where(Setup.id.in_(seen)).values(auth_object_id=None))
     session.delete(row)
-    session.flush()
+    try:
+        session.flush()
+    except IntegrityError:
+        session.rollback()
+        raise _in_use(name) from None
+    # From the first change on nobody else writes; who was quicker than that, and chose it, is seen now.
+    if session.scalar(select(func.count(Setup.id)).where(chosen)):
+        session.rollback()
+        raise _in_use(name)
+
+
+def _in_use(name: str) -> InUse:
+    return InUse(f"“{name}” is used by a setup", code="in_use")
 
 
 def changed_fields(draft: Draft, row: AuthObject) -> list[str]:

@@ -190,7 +190,10 @@ class Setup(Base):
 
 
 class Proof(Base):
-    """One run of a setup test: which values, what came of each step, who asked. `kind`: None, or "scheduled".
+    """One run of a test: which values, what came of each step, who asked.
+
+    `kind`: None for a setup that a person tested, "scheduled", or "credential" for a credential by itself; `connection`
+    is then where its authentication object stands.
 
     The password that was tested is kept, sealed, only so that saving right after a test need not ask for it again.
     """

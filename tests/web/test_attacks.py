@@ -13,11 +13,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import event
 
-from flask_outmail import entra, setups
+from flask_outmail import auth_objects, entra, setups
+from flask_outmail.auth_objects import InUse
 from flask_outmail.diagnosis.microsoft import certificate_seen
 from flask_outmail.errors import Throttled
-from flask_outmail.models import Proof, utc_now
+from flask_outmail.models import AuthObject, Proof, utc_now
 from flask_outmail.proving import Trial, count_test
 from flask_outmail.setup_values import FEDERATED, SetupValues
 from flask_outmail.simulator import Simulator
@@ -308,6 +310,26 @@ def test_undoing_to_a_secret_that_was_removed_at_microsoft_meanwhile_is_told_fir
     insisted = site.post("/auth-objects/1/secret/undo", token_from="/auth-objects/1", version="2", action="anyway")
     assert "is in use again" in insisted.text
     assert site.mail.send(make_message()).accepted, "the other serves beside it"
+
+
+def test_an_object_that_somebody_chooses_while_it_is_deleted_stays(site: Site) -> None:
+    site.post("/auth-objects/new", action="save", **site.object_fields())
+    found, chosen = engine_of(site.app), []
+
+    def choose(state: Any) -> None:
+        if state.is_update and not chosen:
+            chosen.append(1)
+            site.save(site.graph_fields())
+
+    with found.database.session() as session:
+        event.listen(session, "do_orm_execute", choose)
+        with pytest.raises(InUse):
+            auth_objects.delete(session, session.get_one(AuthObject, 1))
+        session.commit()
+    with found.database.session() as session:
+        now = setups.active(session)
+        assert chosen and now is not None and now.auth_object_id == 1
+        assert session.get(AuthObject, 1) is not None
 
 
 # -- too many --------------------------------------------------------------------------------------------------------
