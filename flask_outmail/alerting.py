@@ -91,7 +91,8 @@ class Alerting:
         With a database the incident is kept there, and shown on the pages when nobody could be told. Never raises.
         """
         now = now or utc_now()
-        cause = Cause.of(error, failed.connection, messages=messages)
+        own = {failed.values.from_address.lower(), failed.values.username.lower()}
+        cause = Cause.of(error, failed.connection, messages=messages, senders=own)
         if will_retry and cause.kind == alerts.MESSAGE:
             return  # a recipient's server is busy, perhaps: what becomes of the message is not known yet
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -74,12 +74,16 @@ class Cause:
     messages: int = field(default=1, compare=False)
 
     @classmethod
-    def of(cls, error: OutmailError, connection: str, *, messages: int = 1) -> Cause:
-        """The cause of a failed hand-over. Holds none of the addresses that the error may quote."""
+    def of(cls, error: OutmailError, connection: str, *, messages: int = 1, senders: Collection[str] = ()) -> Cause:
+        """The cause of a failed hand-over. Holds none of the addresses that the error may quote.
+
+        `senders` are the setup's own addresses, in small letters. One of them that is refused stops all mail; a From
+        that the message brought is the message's own trouble. Without them every refused From is taken for the setup's.
+        """
         code = (error.code or type(error).__name__)[:64]
-        # A From address that is refused is nearly always the setup's own, and a person must mend it there.
+        is_setups = isinstance(error, SenderRefused) and (not senders or error.sender.lower() in senders)
         message = isinstance(error, (InvalidMessage, UnsupportedFeature)) or (
-            isinstance(error, DeliveryError) and error.fault == "message" and not isinstance(error, SenderRefused)
+            isinstance(error, DeliveryError) and error.fault == "message" and not is_setups
         )
         return cls(
             kind=MESSAGE if message else FAILING,

@@ -158,7 +158,7 @@ def test_a_check_does_not_end_a_failure_that_it_cannot_see(smtp: tuple[Flask, Ma
     app, _ = smtp
     current = engine_of(app).current()
     assert current is not None
-    alerting_of(app).tell(SenderRefused("no", sender="x@contoso.example", code="550 5.7.60"), current, now=NOW)
+    alerting_of(app).tell(SenderRefused("no", sender=current.values.from_address, code="550 5.7.60"), current, now=NOW)
     refuse_log_in(simulator)
     check(app, NOW)
     check(app, NOW + DAY)

@@ -334,6 +334,14 @@ def test_whose_fault_it_is_decides_the_kind(error: OutmailError, kind: str) -> N
     assert alerts.Cause.of(error, "primary").kind == kind
 
 
+@pytest.mark.parametrize(
+    ("sender", "kind"), [("News@contoso.example", alerts.FAILING), ("ann@contoso.example", alerts.MESSAGE)]
+)
+def test_a_from_that_is_refused_stops_all_mail_only_when_it_is_the_setups_own(sender: str, kind: str) -> None:
+    error = SenderRefused("no", sender=sender, code="550 5.7.60")
+    assert alerts.Cause.of(error, "primary", senders={"news@contoso.example"}).kind == kind
+
+
 # -- without a database ----------------------------------------------------------------------------------------------
 
 

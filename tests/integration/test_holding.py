@@ -9,7 +9,7 @@ from flask import Flask
 
 from flask_outmail import Mail, SetupNotVerified, message_held, setups
 from flask_outmail.models import PRIMARY, Delivery, Setup
-from flask_outmail.outbox import store
+from flask_outmail.outbox import alerts, store
 from flask_outmail.proving import trial
 from flask_outmail.setup_values import SetupValues
 from flask_outmail.simulator import Simulator
@@ -297,6 +297,9 @@ def test_a_from_of_its_own_that_is_denied_is_settled_and_does_not_hold_up_the_ot
     activate(app, smtp_values(simulator), verified=True)
     assert engine_of(app).releasing.release() == (1, 1)
     assert states(app) == {"refused": 1, "accepted": 1}
+    with engine_of(app).database.session() as session:
+        # The next message leaves, so mail is not failing.
+        assert [one.kind for one in alerts.open_incidents(session)] == [alerts.MESSAGE]
     denied = len(asked(simulator))
     assert engine_of(app).releasing.release() == (0, 0)
     assert len(asked(simulator)) == denied, "it is not tried over and over"
