@@ -9,7 +9,7 @@ LOWEST_PYTHON ?= python3.10
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos check lint types fix docs bench clean coverage lowest dist audit pyright mutants fuzz scan
+.PHONY: help run test chaos check lint types fix docs pictures bench clean coverage lowest dist audit pyright mutants fuzz scan
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ fix: $(READY) ## Format, and mend what can be mended automatically
 
 docs: $(READY) ## Build the documentation into docs/_build (warnings are errors)
 	$(BIN)/python -m sphinx -W -q -b html docs docs/_build
+
+pictures: $(READY) ## Every page in every state as pictures into docs/_build/pictures, to look at after a change of styles
+	$(BIN)/python docs/screenshots.py --all docs/_build/pictures
 
 bench: $(READY) ## Compare the speed with other libraries, measured in the same run (takes half an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'

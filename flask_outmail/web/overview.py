@@ -77,7 +77,7 @@ def overview() -> ResponseReturnValue:
         "outmail/overview.html",
         health=state,
         truth=_truth(state),
-        items=[_item(state, issue) for issue in state.issues],
+        items=[_item(state, issue) for issue in sorted(state.issues, key=lambda one: one.severity != "error")],
         facts=facts,
         chart=_chart(facts.hours) if state.has_database else None,
         backlog=_backlog_chart(facts.backlog) if state.has_database else None,
@@ -187,12 +187,12 @@ def _sources(engine: Engine, line: Line) -> list[Source]:
 
 def _uses(state: Health, facts: Facts, worker: Worker) -> list[tuple[str, str, bool]]:
     """What a worker uses: connection, words, and whether that is another revision than the one in force."""
-    told = []
+    told, is_late = [], worker in state.behind
     for line in state.lines:
         if line.name in (worker.setups or {}):
             number = worker.setups[line.name]
             words = f"revision {facts.revisions[number]}" if number in facts.revisions else "configuration"
-            told.append((line.name, words, state.is_behind(worker, line)))
+            told.append((line.name, words, is_late and state.is_behind(worker, line)))
     return told
 
 

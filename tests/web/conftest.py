@@ -9,7 +9,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -231,22 +231,26 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
+@contextmanager
+def serving(app: Flask) -> Iterator[str]:
+    """The application on a port of its own; gives the address of its pages."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.port}/outmail"
+    finally:
+        server.shutdown()
+        thread.join(5)
+        server.server_close()
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[[Site], str]]:
     """Serves a site over HTTP; returns the address of its pages."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with ExitStack() as stack:
-
-        def start(site: Site) -> str:
-            server = make_server("127.0.0.1", 0, site.app, threaded=True)
-            thread = threading.Thread(target=server.serve_forever, daemon=True)
-            thread.start()
-            stack.callback(server.server_close)
-            stack.callback(thread.join, 5)
-            stack.callback(server.shutdown)
-            return f"http://127.0.0.1:{server.port}/outmail"
-
-        yield start
+        yield lambda site: stack.enter_context(serving(site.app))
 
 
 @pytest.fixture

@@ -121,14 +121,13 @@ def test_enter_in_a_field_tests_and_does_not_save(site: Site, served: str, open_
     assert site.get("/history").text.count("Revision 1") == 0
 
 
-@pytest.mark.parametrize("width", [320, 390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_scrolls_sideways(
-    site: Site, served: str, open_page: Callable[..., Page], width: int, scheme: str, tmp_path: Path
+@pytest.mark.parametrize("width", [320, 720])
+def test_words_without_end_make_no_page_scroll_sideways(
+    site: Site, served: str, open_page: Callable[..., Page], width: int
 ) -> None:
     site.post("/auth-objects/new", action="save", **site.object_fields(description="x" * 400))
     site.save(site.smtp_fields())
-    page = open_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page = open_page(viewport={"width": width, "height": 800})
     for path in (*PAGES, "auth-objects/1"):
         page.goto(f"{served}/{path}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
