@@ -59,6 +59,7 @@ NOT_RUN = {
     "powershell": "Exchange Online PowerShell, which only a real tenant answers",
     "diff": "shows which line of an application changes; the lines after the change are read below",
     "ini": "systemd's; read below",
+    "css": "what an application may set; put onto a page in tests/web/test_embedding.py",
     "text": "what programs print, and signatures; only on pages that are made by programs, and one line of a crontab",
 }
 

@@ -14,6 +14,7 @@ from jinja2 import ChoiceLoader, DictLoader
 import flask_outmail
 from flask_outmail.simulator import Simulator
 
+from ..docs.pages import blocks
 from .conftest import Site, serving
 from .scenes import Backstage, embedded, in_host
 
@@ -143,11 +144,12 @@ def test_the_application_gives_its_colour_and_its_letters(
 ) -> None:
     page = open_page()
     page.goto(f"{hosted('plain')}/auth-objects/new")
-    page.add_style_tag(content=":root { --outmail-accent: #4c6030; --outmail-font: Georgia; --outmail-page: #fff }")
+    [shown] = blocks("docs/how-to/embed-the-pages.md", "css")
+    page.add_style_tag(content=shown.text)
     found = page.evaluate("getComputedStyle(document.querySelector('.om-primary')).backgroundColor")
     assert found == "rgb(76, 96, 48)"
-    assert page.evaluate("getComputedStyle(document.querySelector('.outmail h1')).fontFamily") == "Georgia"
-    assert page.evaluate(BACKGROUND) == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.querySelector('.outmail h1')).fontFamily") == "Georgia, serif"
+    assert page.evaluate(BACKGROUND) == "rgba(0, 0, 0, 0)"
 
 
 def test_every_rule_of_our_styles_begins_below_our_own_class() -> None:
