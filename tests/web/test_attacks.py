@@ -154,15 +154,14 @@ def listening(port: int = 0) -> Iterator[tuple[int, list[Any]]]:
         thread.join(5)
 
 
-@pytest.mark.parametrize(
-    "host",
-    ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "0", "::ffff:127.0.0.1", "::1",
-     "[::1]", "::", "127.0.0.1.", "64:ff9b::7f00:1"],
-)  # fmt: skip
-def test_this_machine_is_not_reached_in_whatever_way_it_is_written(site: Site, host: str) -> None:
+def test_this_machine_is_not_reached_in_whatever_way_it_is_written(site: Site) -> None:
     with listening() as (port, came):
-        assert "steps passed" not in site.test(site.smtp_fields(host=host, port=str(port))).text
-    assert came == []
+        for host in (
+            "127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "0", "127.0.0.1.",
+            "::ffff:127.0.0.1", "::1", "[::1]", "::", "64:ff9b::7f00:1",
+        ):  # fmt: skip
+            assert "steps passed" not in site.test(site.smtp_fields(host=host, port=str(port))).text, host
+            assert came == [], host
 
 
 @pytest.fixture
