@@ -119,10 +119,11 @@ def make_app(simulator: Simulator, app_database_url: str) -> Iterator[MakeApp]:
         return app, mail
 
     yield make
-    for engine in databases:
-        engine.dispose()
+    # With its context goes the session of a test that left a transaction open, and gives its connection back.
     for context in reversed(contexts):
         context.pop()
+    for engine in databases:
+        engine.dispose()
 
 
 def engine_of(app: Flask) -> Engine:

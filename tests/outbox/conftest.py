@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,19 +27,13 @@ def app_database_url(database_url: str) -> str:
 
 
 @pytest.fixture
-def outbox_app(make_app: MakeApp, simulator: Simulator) -> Iterator[OutboxApp]:
+def outbox_app(make_app: MakeApp, simulator: Simulator) -> OutboxApp:
     """`outbox_app(**config)`: sending over SMTP into the simulator; `mail.send` queues."""
-    made = []
 
     def make(**config: Any) -> tuple[Flask, Mail]:
-        app, mail = make_app(smtp_setup(simulator), **{"db": True, "OUTMAIL_DELIVERY": "outbox", **QUICK, **config})
-        made.append(app)
-        return app, mail
+        return make_app(smtp_setup(simulator), **{"db": True, "OUTMAIL_DELIVERY": "outbox", **QUICK, **config})
 
-    yield make
-    for app in made:
-        # A test that leaves a transaction open would keep its connection beyond the database.
-        app.extensions["sqlalchemy"].session.remove()
+    return make
 
 
 def work(app: Flask, **how: Any) -> int:

@@ -119,6 +119,14 @@ def test_any_ehlo_answer_is_a_list_of_features_or_an_error_of_the_line(offers: l
     assert all(key == key.upper() for key in features)
 
 
+@pytest.mark.parametrize("code", [500, 502, 504, 550])
+def test_a_server_that_knows_no_ehlo_is_greeted_with_helo_and_offers_nothing(code: int) -> None:
+    def greet(client: SmtpClient) -> tuple[bool, dict[str, str]]:
+        return bool(client.ehlo()), client.features
+
+    assert heard(f"{code} what?\r\n250 mail.example SIZE\r\n".encode(), ask=greet) == (True, {})
+
+
 @pytest.mark.parametrize("said", [b"250-x\r\n" * 20_000, b"250 " + b"x" * 200_000], ids=["lines", "a line"])
 def test_a_reply_without_an_end_is_given_up(said: bytes) -> None:
     assert len(said) > MAX_REPLY_BYTES

@@ -25,6 +25,7 @@ from flask_outmail.html_text import text_from_html
         ("<table><tr><th>Tea</th><td>3 €</td></tr><tr><td>Milk</td><td>1 €</td></tr></table>", "Tea  3 €\nMilk  1 €\n"),
         ("<blockquote><p>one</p><p>two</p></blockquote>three", "> one\n>\n> two\n\nthree\n"),
         ("a<br>b<br><br>c", "a\nb\n\nc\n"),
+        ("a<hr>b", "a\n\n--------------------\n\nb\n"),
         ("<pre>a\n  b</pre>", "a\n  b\n"),
         ("<head><title>t</title></head><style>p{}</style><script>x()</script>body", "body\n"),
         ('<div style="display:none">preheader <p>x</p></div>shown', "shown\n"),

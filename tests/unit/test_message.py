@@ -111,8 +111,17 @@ def test_html_given_as_an_alternative_is_kept() -> None:
     assert message(alts={"html": "<p>Hi</p>"}).html == "<p>Hi</p>"
 
 
+def test_html_may_be_assigned_and_taken_away() -> None:
+    made = message(alts={"x-amp": "x"})
+    made.html = "<p>Hi</p>"
+    assert made.alts == {"x-amp": "x", "html": "<p>Hi</p>"}
+    made.html = None
+    made.html = None
+    assert (made.html, made.alts) == (None, {"x-amp": "x"})
+
+
 def test_an_attachment_without_data_is_refused() -> None:
-    with pytest.raises(ValueError, match="data"):
+    with pytest.raises(ValueError, match=r"^an attachment needs data"):
         Attachment("a.txt")
 
 
@@ -201,6 +210,7 @@ def attached(**changes: Any) -> dict[str, Any]:
         ({"extra_headers": {"Bcc": "b"}}, InvalidMessage, "header_computed", "extra_headers: Bcc is made"),
         ({"extra_headers": {"X-A": "b\nc"}}, BadHeaderError, "header_line_break", "extra_headers['X-A'] holds"),
         ({"alts": {"calendar; method": "x"}}, BadHeaderError, "header_name", "alts: 'calendar; method' is not"),
+        ({"alts": {"calendar; CHARSET=x": "x"}}, BadHeaderError, "header_name", "alts: 'calendar; CHARSET=x' is"),
         ({"alts": {"HTML\n": "x"}}, BadHeaderError, "header_name", "alts: 'HTML\\n' is not"),
         ({"mail_options": ["SIZE=1\n"]}, BadHeaderError, "header_control", "an ESMTP option holds"),
         ({"mail_options": ["SIZE=ü"]}, BadHeaderError, "header_control", "an ESMTP option holds"),
@@ -304,11 +314,11 @@ def test_the_type_of_an_attachment_is_guessed_from_its_name_and_then_its_kind(
 def test_attach_hands_everything_on() -> None:
     made = message()
     made.attach("a.png", "image/x-own", b"x", "attachment", {"X-A": "b"}, content_id="logo")
-    made.attach(data=Path("of/report.pdf"), content_id="<chart>")
+    made.attach(data=Path("of/report.pdf"), content_id="<X-chart-X>")
     first, second = made.attachments
     assert (first.filename, first.content_type, first.data) == ("a.png", "image/x-own", b"x")
     assert (first.disposition, first.headers) == ("attachment", {"X-A": "b", "Content-ID": "<logo>"})
-    assert (second.filename, second.disposition, second.content_id) == ("report.pdf", "inline", "<chart>")
+    assert (second.filename, second.disposition, second.content_id) == ("report.pdf", "inline", "<X-chart-X>")
     assert (NOTE.disposition, NOTE.headers, NOTE.content_id) == ("attachment", {}, "")
     assert Attachment("a", data=b"x", headers={"CONTENT-id": "<b>"}).content_id == "<b>"
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from flask_outmail.clouds import Cloud, clouds
-from flask_outmail.errors import AuthenticationFailed, Throttled
+from flask_outmail.errors import AuthenticationFailed, ConfigurationError, Throttled
 from flask_outmail.setup_values import Credential
 from flask_outmail.simulator import Simulator
 from flask_outmail.simulator.fault import Fault
@@ -557,3 +557,21 @@ def test_a_test_that_passed_gives_its_token_to_the_mail_that_follows(simulator: 
     app.roles = frozenset({"Mail.Send"})
     assert all(step.state == "passed" for step in mail.diagnose())
     assert mail.send(make_message()).accepted
+
+
+@pytest.mark.parametrize(
+    ("entry", "code"),
+    [
+        ({"grahp": "https://graph.example"}, "config_unknown"),
+        ({"authority": "http://login.example"}, "config_invalid"),
+        ({"graph": "https://user@graph.example"}, "config_invalid"),
+        ({"uploads": "yes"}, "config_invalid"),
+        ({"smtp_port": "smtp"}, "config_invalid"),
+    ],
+)
+def test_a_cloud_that_cannot_be_meant_is_refused_by_its_name(entry: dict[str, Any], code: str) -> None:
+    sound = {"authority": "https://login.example", "graph": "https://graph.example"}
+    assert clouds({"mine": sound})["mine"].scope == "https://graph.example/.default"
+    with pytest.raises(ConfigurationError, match=r"^OUTMAIL_CLOUDS\['mine'\]") as caught:
+        clouds({"mine": {**sound, **entry}})
+    assert caught.value.code == code
