@@ -45,7 +45,7 @@ def test_what_is_not_one_address_is_refused_and_its_field_named(field: str, addr
     bad = message(**{field: [address]})
     if field != "recipients":
         bad.recipients = ["ann@x.example"]
-    with pytest.raises(InvalidMessage, match=field):
+    with pytest.raises(InvalidMessage, match=rf"^{field}\b"):
         bad.check()
 
 
@@ -109,6 +109,34 @@ def test_one_address_in_place_of_a_list_is_one_recipient() -> None:
 
 def test_html_given_as_an_alternative_is_kept() -> None:
     assert message(alts={"html": "<p>Hi</p>"}).html == "<p>Hi</p>"
+
+
+def test_a_message_of_which_nothing_is_said_says_nothing() -> None:
+    made = Message()
+    assert (made.subject, made.tag, made.alts, made.sender) == ("", "", {}, None)
+    assert [made.recipients, made.cc, made.bcc, made.attachments, made.thread] == [[], [], [], [], []]
+    assert [made.mail_options, made.rcpt_options, made.unsubscribe_links] == [[], [], ()]
+    assert not made.has_more_headers and not made.unsubscribe_post
+
+
+def test_lists_are_kept_and_what_can_be_read_once_becomes_one() -> None:
+    given: list[Any] = [["ann@x.example"], ["cy@x.example"], ["bob@x.example"], [NOTE]]
+    kept = Message(recipients=given[0], cc=given[1], bcc=given[2], attachments=given[3])
+    for ours, theirs in zip([kept.recipients, kept.cc, kept.bcc, kept.attachments], given, strict=True):
+        assert ours is theirs
+    read = Message(recipients=iter(given[0]), cc=iter(given[1]), bcc=iter(given[2]), attachments=iter(given[3]))  # type: ignore[arg-type]
+    assert [read.recipients, read.cc, read.bcc, read.attachments] == given
+    assert Message(cc="cy@x.example", bcc="bob@x.example").send_to == {"cy@x.example", "bob@x.example"}
+
+
+def test_who_stands_in_for_a_sender_can_be_told_from_one_that_was_given() -> None:
+    class Ours(Message):
+        def _default_sender(self) -> tuple[str | None, str]:
+            return ("Shop", "shop@x.example")
+
+    assert (Ours().sender, Ours().default_sender_used) == ("Shop <shop@x.example>", "Shop <shop@x.example>")
+    given = Ours(sender=(None, "ann@x.example"))
+    assert (given.sender, given.default_sender_used) == ("ann@x.example", None)
 
 
 def test_html_may_be_assigned_and_taken_away() -> None:
@@ -247,6 +275,8 @@ def test_a_refusal_names_the_field_and_has_the_code_of_its_remedy(
     [
         {"recipients": [], "cc": ["ann@x.example"]},
         {"recipients": [], "bcc": ["ann@x.example"]},
+        {"reply_to": ["a@x.example"]},
+        {"reply_to": ["a@x.example", ("B", "b@x.example"), "c@x.example"]},
         {"importance": "high"},
         {"importance": "normal"},
         {"importance": "low"},
