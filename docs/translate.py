@@ -23,7 +23,7 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 from jinja2.ext import babel_extract
 
-from flask_outmail import auth_objects, clouds, services
+from flask_outmail import clouds, providers, services
 from flask_outmail.diagnosis.remedies import _UNLISTED, CATALOGUE, WHO_LABELS
 from flask_outmail.diagnosis.report import _PROVEN as PROVEN
 from flask_outmail.outbox import notices
@@ -36,7 +36,7 @@ from flask_outmail.words import DOMAIN, FOLDER
 PACKAGE = Path(services.__file__).parent
 KEYWORDS = {"t": None, "tn": (1, 2)}
 #: Modules whose sentences a page shows, beside those of the pages themselves.
-SENTENCES = ("services.py", "auth_objects.py")
+SENTENCES = ("services.py", "providers.py")
 _LABEL = re.compile(r"[A-Z][a-z]+( [\w,-]+)*")
 _SENTENCE = re.compile(r"[A-Z“…].* .*[.?]", re.DOTALL)
 # They change with every run and with Babel's version, and nothing reads them.
@@ -62,8 +62,8 @@ def texts() -> Iterator[Text]:
     yield from (("web/auth_object_form.py", text) for text in auth_object_form.LIFETIMES.values())
     for service in services.services():
         yield from (("services.py", text) for text in (service.label, service.summary))
-    for kind in auth_objects.PROVIDERS.values():
-        yield from (("auth_objects.py", text) for text in (kind.label, kind.summary))
+    for kind in providers.PROVIDERS.values():
+        yield from (("providers.py", text) for text in (kind.label, kind.summary))
     yield from (("clouds.py", cloud.label) for cloud in clouds.clouds({}).values())
     for form in (forms.SetupForm, forms.AuthObjectForm, forms.SecretForm, previews.SendForm):
         yield from (("web/forms.py", text) for text in _labels(form))

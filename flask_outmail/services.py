@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from typing import Protocol
 
-from . import auth_objects
+from . import providers
 from .clouds import Cloud, clouds
 from .diagnosis.domain import MICROSOFT_SELECTORS, MICROSOFT_SPF
 from .diagnosis.gate import Gate
@@ -351,7 +351,7 @@ def _microsoft_problems(values: SetupValues, environment: Environment) -> dict[s
         return found
     if values.credential.cloud not in environment.clouds:
         found["auth_object"] = f"It belongs to the cloud “{values.credential.cloud}”, which is not configured."
-    for name, (_, sentence) in auth_objects.problems(values.credential).items():
+    for name, (_, sentence) in providers.problems(values.credential).items():
         found.setdefault("auth_object", f"{name.replace('_', ' ')}: {sentence}")
     return found
 

@@ -23,7 +23,7 @@ Tls = Literal["starttls", "tls", "none"]
 TLS_CHOICES: tuple[Tls, ...] = ("starttls", "tls", "none")
 
 
-#: The kinds of credential, by the names that are stored and configured. `auth_objects.PROVIDERS` says what each needs.
+#: The kinds of credential, by the names that are stored and configured. `providers.PROVIDERS` says what each needs.
 CLIENT_CREDENTIALS = "microsoft_client_credentials"
 FEDERATED = "microsoft_federated"
 MANAGED_IDENTITY = "microsoft_managed_identity"

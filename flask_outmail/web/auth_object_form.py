@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, field, replace
 
-from .. import auth_objects, certificates, entra
-from ..auth_objects import PROVIDERS, Draft
+from .. import auth_objects, certificates, entra, providers
+from ..auth_objects import Draft
 from ..engine import Engine
 from ..errors import OutmailError, SecretUnreadable
 from ..models import AuthObject
+from ..providers import PROVIDERS
 from ..setup_values import CLIENT_CREDENTIALS, Credential
 from . import pasted
 from .blueprint import days_until
@@ -52,7 +53,7 @@ def read(form: AuthObjectForm, row: AuthObject | None, engine: Engine) -> Entere
         _sort_in(form, found)
     make_days = wanted_days(form) if row is None and provider == CLIENT_CREDENTIALS else 0
     secret = Credential() if make_days else read_secret(form, found)
-    credential = auth_objects.cleaned(
+    credential = providers.cleaned(
         replace(
             secret,
             tenant=form.tenant.data or "",
@@ -68,7 +69,7 @@ def read(form: AuthObjectForm, row: AuthObject | None, engine: Engine) -> Entere
     if credential.cloud not in engine.environment.clouds:
         found["cloud"] = "Choose one of the clouds."
     stored = bool(make_days or (row and (row.client_secret_sealed or row.certificate_sealed)))
-    for name, (_, sentence) in auth_objects.problems(credential, stored=stored).items():
+    for name, (_, sentence) in providers.problems(credential, stored=stored).items():
         found.setdefault(name, sentence)
     draft = Draft(
         name=form.name.data or "",

@@ -16,13 +16,14 @@ from sqlalchemy.orm import Session
 from .. import auth_objects as stored
 from .. import credential_log, setups
 from ..access import CHANGE, DELETE
-from ..auth_objects import PROVIDERS, Conflict, InUse, LimitReached, NotUnique
+from ..auth_objects import Conflict, InUse, LimitReached, NotUnique
 from ..credential_log import Checked
 from ..diagnosis import steps
 from ..diagnosis.it_request import it_request
 from ..entra import TOKEN_FILE_VARIABLE
 from ..errors import ConfigurationError, OutmailError
 from ..models import PRIMARY, AuthObject, Setup, utc_now
+from ..providers import PROVIDERS
 from ..proving import Trial, credential_checks
 from ..setup_values import Credential, SetupValues
 from .activity import note

@@ -126,7 +126,7 @@ class SetupForm(FlaskForm):  # type: ignore[misc]
 
 
 def client_secret_field() -> PasswordField:
-    # What pasting adds is taken away later (`auth_objects.cleaned`), so line ends are no error here.
+    # What pasting adds is taken away later (`providers.cleaned`), so line ends are no error here.
     return PasswordField("Client secret", validators=[NotAPlaceholder(), OneLine("\r\n\t"), LengthInWords(1000)])
 
 
@@ -141,7 +141,7 @@ class AuthObjectForm(FlaskForm):  # type: ignore[misc]
     )
     provider = SelectField("Provider", validate_choice=False)
     pasted = TextAreaField("What you copied", validators=[OneLine("\r\n\t"), LengthInWords(20_000)])
-    # What pasting adds is taken away later (`auth_objects.cleaned`), so line ends are no error here.
+    # What pasting adds is taken away later (`providers.cleaned`), so line ends are no error here.
     tenant = StringField(
         "Directory (tenant) ID", filters=[stripped], validators=[OneLine("\r\n\t"), LengthInWords(255)]
     )

@@ -15,7 +15,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
 from .. import auth_objects as stored
-from .. import certificates, credential_log
+from .. import certificates, credential_log, providers
 from ..access import CHANGE
 from ..auth_objects import Conflict
 from ..certificates import ClientCertificate
@@ -253,9 +253,9 @@ def _read(page: Page) -> Wanted:
     ends_on: date | None = form.expires_on.data
     given = read_secret(form, found)
     given = replace(given, client_secret="") if form.secret_kind.data == OWN else given
-    new = stored.cleaned(replace(given, provider=CLIENT_CREDENTIALS, expires_on=ends_on))
+    new = providers.cleaned(replace(given, provider=CLIENT_CREDENTIALS, expires_on=ends_on))
     # Tenant and application stay as they are; only what is new here can be wrong here.
-    for name, (_, sentence) in stored.problems(new).items():
+    for name, (_, sentence) in providers.problems(new).items():
         if name not in ("tenant", "client_id"):
             found.setdefault("certificate" if form.secret_kind.data == OWN else name, sentence)
     return Wanted(new)

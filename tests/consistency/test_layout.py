@@ -29,7 +29,7 @@ ROWS: dict[int, tuple[str, ...]] = {
         "shapes",
         "words",
     ),
-    2: ("clouds", "masking", "network", "certificates", "entra", "tokens", "transports", "diagnosis"),
+    2: ("clouds", "masking", "network", "certificates", "providers", "entra", "tokens", "transports", "diagnosis"),
     3: ("vault", "models", "upgrade", "auth_objects", "setups", "credential_log", "outbox", "audit"),
     4: (
         "signals",

@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from flask_outmail import auth_objects, certificates, entra
-from flask_outmail.auth_objects import PROVIDERS, problems
+from flask_outmail import certificates, entra, providers
 from flask_outmail.diagnosis import steps
 from flask_outmail.diagnosis.microsoft import TokenProof
 from flask_outmail.errors import AuthenticationFailed, ConfigurationError, TransportUnavailable
+from flask_outmail.providers import PROVIDERS, problems
 from flask_outmail.setup_values import (
     CLIENT_CREDENTIALS,
     FEDERATED,
@@ -416,7 +416,7 @@ def test_each_kind_of_credential_says_what_it_needs(provider: str) -> None:
 
 def test_what_does_not_count_for_a_kind_is_not_kept() -> None:
     everything = dict.fromkeys(["tenant", "client_id", "client_secret", "token_file"], "x")
-    cleaned = auth_objects.cleaned(Credential(**everything, provider=MANAGED_IDENTITY))  # type: ignore[arg-type]
+    cleaned = providers.cleaned(Credential(**everything, provider=MANAGED_IDENTITY))  # type: ignore[arg-type]
     assert cleaned == Credential(client_id="x", provider=MANAGED_IDENTITY)
 
 

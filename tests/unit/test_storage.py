@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
-from flask_outmail import auth_objects, certificates, setups
+from flask_outmail import auth_objects, certificates, providers, setups
 from flask_outmail.auth_objects import Conflict, Draft, InUse, LimitReached, NotUnique
 from flask_outmail.errors import ConfigurationError
 from flask_outmail.models import AuthObject, Base, Setup
@@ -139,16 +139,16 @@ def test_what_a_setup_uses_cannot_be_deleted_and_what_none_uses_can(session: Ses
     ],
 )
 def test_an_obvious_mistake_is_caught_before_the_network(changes: dict[str, str], field: str, code: str) -> None:
-    found = auth_objects.problems(draft(**changes).credential)
+    found = providers.problems(draft(**changes).credential)
     assert found[field][0] == code
-    assert auth_objects.problems(draft().credential) == {}
-    assert auth_objects.problems(draft(tenant="contoso.com").credential) == {}
+    assert providers.problems(draft().credential) == {}
+    assert providers.problems(draft(tenant="contoso.com").credential) == {}
 
 
 @pytest.mark.parametrize("added", [" ", "\n", "\r\n", "\t", "\u00a0", "\u200b", "\ufeff"])
 def test_what_pasting_adds_is_taken_away(added: str) -> None:
     pasted = replace(Credential(TENANT + added, added + CLIENT, SECRET + added))
-    assert auth_objects.cleaned(pasted) == draft().credential
+    assert providers.cleaned(pasted) == draft().credential
 
 
 # -- certificates ----------------------------------------------------------------------------------------------------
