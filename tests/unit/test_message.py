@@ -139,6 +139,18 @@ def test_who_stands_in_for_a_sender_can_be_told_from_one_that_was_given() -> Non
     assert (given.sender, given.default_sender_used) == ("ann@x.example", None)
 
 
+@pytest.mark.parametrize(
+    ("calendar", "subtype"),
+    [
+        ("BEGIN:VCALENDAR\r\nmethod:Request \r\n", "calendar; method=REQUEST"),
+        ("BEGIN:VCALENDAR\nX-METHOD:REQUEST\n", "calendar"),
+    ],
+)
+def test_an_invitation_says_the_method_of_its_text_and_html_given_apart_wins(calendar: str, subtype: str) -> None:
+    made = message(html="<p>Hi</p>", alts=[("html", "<p>other</p>")], calendar=calendar)
+    assert made.alts == {"html": "<p>Hi</p>", subtype: calendar}
+
+
 def test_html_may_be_assigned_and_taken_away() -> None:
     made = message(alts={"x-amp": "x"})
     made.html = "<p>Hi</p>"
