@@ -124,6 +124,9 @@ def test_lists_are_kept_and_what_can_be_read_once_becomes_one() -> None:
     kept = Message(recipients=given[0], cc=given[1], bcc=given[2], attachments=given[3])
     for ours, theirs in zip([kept.recipients, kept.cc, kept.bcc, kept.attachments], given, strict=True):
         assert ours is theirs
+    empty: list[Any] = []
+    filled_later = Message(recipients=empty, cc=empty, bcc=empty, attachments=empty)
+    assert filled_later.recipients is filled_later.cc is filled_later.bcc is filled_later.attachments is empty
     read = Message(recipients=iter(given[0]), cc=iter(given[1]), bcc=iter(given[2]), attachments=iter(given[3]))  # type: ignore[arg-type]
     assert [read.recipients, read.cc, read.bcc, read.attachments] == given
     assert Message(cc="cy@x.example", bcc="bob@x.example").send_to == {"cy@x.example", "bob@x.example"}
