@@ -25,7 +25,7 @@ run: $(READY) ## Start the simulator and the example application; prints one URL
 # Compiled files are kept, whatever the environment says: the tests start a great many processes.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY) ## Run every test (those that need something missing are skipped and listed)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: $(READY)
 	$(BIN)/python -m ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,28 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ours = name.startswith(("OUTMAIL_", "MAIL_", "EXAMPLE_")) and name != "OUTMAIL_TESTS_STRICT"
         if ours or azure or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+
+
+#: The files that take longest begin first: a process that came to one of them last would work on alone.
+LONGEST = (
+    "web/test_accessibility.py",
+    "chaos/test_chaos.py",
+    "outbox/test_processes.py",
+    "web/test_browser.py",
+    "package/test_wheel.py",
+    "distributed/test_celery.py",
+    "alerts/test_with_worker.py",
+    "alerts/test_concurrency.py",
+    "web/test_embedding.py",
+    "web/test_credential_log.py",
+    "web/test_first_visit.py",
+    "smtp/test_smtp_postfix.py",
+)
+_PLACE_OF = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _PLACE_OF.get(item.path, len(LONGEST)))
 
 
 def world(simulator: Simulator) -> dict[str, Any]:

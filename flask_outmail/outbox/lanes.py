@@ -72,13 +72,20 @@ def pause(
     code: str,
     reason: str,
     stamp: str,
+    probed_until: datetime | None = None,
 ) -> None:
-    """Lets no worker begin anything on a connection for `pause_s` seconds; a longer pause already set stands."""
+    """Lets no worker begin anything on a connection for `pause_s` seconds; a longer pause already set stands.
+
+    Except that of the caller's own probe (`probed_until`, what `take_probe` gave), which is over with its outcome.
+    """
     until = now + timedelta(seconds=pause_s)
     state = session.execute(select(lanes).where(lanes.c.connection == connection).with_for_update()).first()
     values: dict[str, Any] = {"fault_count": fault_count, "code": code[:64], "reason": reason[:500], "stamp": stamp}
     known = LaneState(state.paused_at, state.paused_until) if state is not None else LaneState()
-    if pause_s and not (known.is_paused(now) and known.paused_until and known.paused_until > until):
+    stands = (
+        known.is_paused(now) and known.paused_until not in (None, probed_until) and known.pause_left_s(now) > pause_s
+    )
+    if pause_s and not stands:
         values |= {"paused_at": now, "paused_until": until}
     session.execute(update(lanes).where(lanes.c.connection == connection).values(**values))
 
@@ -92,17 +99,14 @@ def clear(session: Session, connection: str, *, stamp: str = "") -> None:
     )
 
 
-def take_probe(session: Session, connection: str, *, now: datetime, hold_s: float) -> bool:
-    """Whether this worker is the one to try a failing connection again; then the others wait for `hold_s` seconds."""
+def take_probe(session: Session, connection: str, *, now: datetime, hold_s: float) -> datetime | None:
+    """Until when the others wait, if this worker is the one to try a failing connection again; else None."""
     state = session.execute(select(lanes).where(lanes.c.connection == connection).with_for_update()).first()
     if state is None or LaneState(state.paused_at, state.paused_until).is_paused(now):
-        return False
-    session.execute(
-        update(lanes)
-        .where(lanes.c.connection == connection)
-        .values(paused_at=now, paused_until=now + timedelta(seconds=hold_s))
-    )
-    return True
+        return None
+    until = now + timedelta(seconds=hold_s)
+    session.execute(update(lanes).where(lanes.c.connection == connection).values(paused_at=now, paused_until=until))
+    return until
 
 
 def allow(session: Session, connection: str, *, per_minute: int, wanted: int, now: datetime) -> int:

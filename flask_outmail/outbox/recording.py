@@ -122,6 +122,8 @@ class Recorder:
         if not retry.is_retryable(error):  # only a person can mend it
             faults = max(faults, self._policy.breaker_faults)
         pause_s = retry.pause_s(error, faults, self._policy, spread=self._spread())
-        told = {"code": error.code, "reason": verdicts.words(str(error), 500), "stamp": stamp}
-        lanes.pause(session, name, now=now, pause_s=pause_s, fault_count=faults, **told)
-        self._lanes[name].state = replace(self._lanes[name].state, fault_count=faults)
+        told: dict[str, Any] = {"code": error.code, "reason": verdicts.words(str(error), 500), "stamp": stamp}
+        lane = self._lanes[name]
+        probed_until, lane.probed_until = lane.probed_until, None
+        lanes.pause(session, name, now=now, pause_s=pause_s, fault_count=faults, probed_until=probed_until, **told)
+        lane.state = replace(lane.state, fault_count=faults)

@@ -43,6 +43,8 @@ class OpenLane:
     busy_at: float = 0.0
     released_at: float = 0.0
     trouble: OutmailError | None = None
+    #: Until when the other workers wait for the probe that this one makes.
+    probed_until: datetime | None = None
     #: Of those under way, how many have come to their end in the transaction that is being written.
     ending: int = 0
 
@@ -177,7 +179,9 @@ class Starter:
             self._claim(lane, turn, at_most=1 - len(lane.claimed))
             if lane.under_way > lane.ending or not lane.claimed:
                 return released
-            if not lanes.take_probe(turn.session, lane.name, now=turn.now, hold_s=max(60.0, self._settings.lease_s)):
+            hold_s = max(60.0, self._settings.lease_s)
+            lane.probed_until = lanes.take_probe(turn.session, lane.name, now=turn.now, hold_s=hold_s)
+            if lane.probed_until is None:
                 self._give_back(lane, turn)
                 return released
             room = 1

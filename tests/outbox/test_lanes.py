@@ -176,6 +176,23 @@ def test_a_failing_connection_is_tried_again_by_one_worker_only(shop: tuple[Flas
         session.commit()
 
 
+def test_a_probe_that_fails_makes_the_others_wait_for_the_pause_that_follows_and_not_for_the_probe(
+    make_app: MakeApp, simulator: object
+) -> None:
+    app, _ = make_app(db=True)
+    now = utc_now()
+    told = {"fault_count": 4, "code": "timeout", "reason": "", "stamp": "s"}
+    with engine_of(app).database.session() as session:
+        lanes.ensure(session, "primary", slot_count=1)
+        probed_until = lanes.take_probe(session, "primary", now=now, hold_s=60)
+        lanes.pause(session, "primary", now=now, pause_s=5, probed_until=probed_until, **told)  # type: ignore[arg-type]
+        assert lanes.read(session)["primary"].pause_left_s(now) == 5
+        # What a server asked another worker for meanwhile stands.
+        lanes.pause(session, "primary", now=now, pause_s=300, **told)  # type: ignore[arg-type]
+        lanes.pause(session, "primary", now=now, pause_s=5, probed_until=probed_until, **told)  # type: ignore[arg-type]
+        assert lanes.read(session)["primary"].pause_left_s(now) == 300
+
+
 def test_a_message_that_was_throttled_waits_and_is_accepted_in_the_end(
     shop: tuple[Flask, Mail], server: Counting
 ) -> None:
