@@ -298,10 +298,14 @@ class Postfix(Server):
         self._wait(lambda: len(self.received()) >= count, seconds)
         return self.received()
 
-    def empty(self) -> None:
-        """Forgets what has arrived, and lets arrive what is still on its way first."""
+    def wait_until_delivered(self) -> None:
+        """Lets arrive what is still on its way."""
         queues = [self.folder / "queue" / name for name in ("maildrop", "incoming", "active")]
         self._wait(lambda: not any(one.is_file() for queue in queues for one in queue.rglob("*")), 10)
+
+    def empty(self) -> None:
+        """Forgets what has arrived, and lets arrive what is still on its way first."""
+        self.wait_until_delivered()
         shutil.rmtree(self.mailbox, ignore_errors=True)
 
     def _wait(self, condition: Callable[[], bool], seconds: float) -> None:
