@@ -178,7 +178,10 @@ class Database:
             return engine
         # With the listeners of the application's pool, which may prepare each connection (a PRAGMA, a search path).
         beside = NullPool(pool._creator, dialect=engine.dialect, _dispatch=pool.dispatch)
-        return Engine(beside, engine.dialect, engine.url, execution_options=engine.get_execution_options())
+        options = engine.get_execution_options()
+        return Engine(
+            beside, engine.dialect, engine.url, execution_options=options, hide_parameters=engine.hide_parameters
+        )
 
     @contextmanager
     def _new_session(self, wait_s: float | None = None) -> Iterator[Session]:

@@ -24,6 +24,7 @@ from typing import Any
 
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
 from example_app import create_app
@@ -61,7 +62,7 @@ class Seen:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         try:
             route = self._urls.match(path, method)[0]
-        except Exception:  # whatever a scanner writes into an address: no route
+        except HTTPException:  # no route of the application's
             route = "(none)"
         self.routes[method, str(route)] += 1
         self.paths.add(f"{path}?{environ.get('QUERY_STRING', '')}")

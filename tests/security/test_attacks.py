@@ -67,7 +67,7 @@ def test_no_byte_of_what_is_sealed_can_be_changed() -> None:
 # -- in the spool's folder -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no file modes to be kept")
 def test_what_waits_in_the_spool_is_for_its_owner_alone_and_unreadable(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
@@ -81,7 +81,7 @@ def test_what_waits_in_the_spool_is_for_its_owner_alone_and_unreadable(tmp_path:
     assert b"ann@" not in file.read_bytes() and b"1234" not in file.read_bytes()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="POSIX links")
+@pytest.mark.skipif(os.name != "posix", reason="on Windows making a link is a privilege of its own")
 def test_a_link_laid_in_the_spools_folder_changes_no_other_file(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_bytes(b"precious")
