@@ -144,7 +144,7 @@ class SmtpTransport:
                 try:
                     for job, outcome in pipeline.run(next_job):
                         if isinstance(outcome, Lost):
-                            if self._try_again(job, outcome, session, plain):
+                            if outcome.is_untouched or self._try_again(job, outcome, session, plain):
                                 again.append(job)
                                 continue
                             outcome = outcome.error

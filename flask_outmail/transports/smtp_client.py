@@ -115,6 +115,7 @@ class SmtpClient:
         self._context = context
         self._observe = observe
         self._tls_session = tls_session
+        self._next_session: ssl.SSLSession | None = None
         self._sock: socket.socket | None = None
         self._sock_timeout_s = -1.0
         self._process_id = os.getpid()
@@ -172,7 +173,10 @@ class SmtpClient:
 
     def tls_session(self) -> ssl.SSLSession | None:
         """What lets the next connection to the same server skip half of the handshake (RFC 8446 2.2)."""
-        return self._sock.session if isinstance(self._sock, ssl.SSLSocket) else None
+        if self._next_session is None and isinstance(self._sock, ssl.SSLSocket):
+            # Kept, because it is copied each time, and that takes longer than a short message.
+            self._next_session = self._sock.session
+        return self._next_session
 
     # -- AUTH --------------------------------------------------------------------------------------------------------
 

@@ -32,12 +32,13 @@ class Lost:
     """Certain: nothing of this message was accepted, and the connection is gone; it may be tried on another.
 
     `error` is what to tell when it shall not be. `in_group` says that replies to a pipelined group were missing or
-    wrong, which is how servers fail that cannot do it.
+    wrong, which is how servers fail that cannot do it; `is_untouched`, that not a word of it was said.
     """
 
     error: OutmailError
     in_group: bool = False
     out_of_step: bool = False
+    is_untouched: bool = False
 
 
 Outcome = Receipt | OutmailError | Lost

@@ -19,6 +19,8 @@ from .smtp_session import SmtpSession
 
 #: Longest wait for a reply where something better can be tried than to wait on: word by word, or a new connection.
 PATIENCE_S = 10.0
+#: A caller who gives messages slower than this is not asked for one while another's answer is waited for.
+_QUICK_S = 0.002
 
 
 class InStep:
@@ -41,6 +43,8 @@ class InStep:
         # The pool has listened a moment ago.
         self._has_listened = True
         self._mark = 0
+        #: Whether messages come so fast that one may be asked for while an answer is on its way.
+        self._gives_quickly = False
         was_idle = session.count > 0 and monotonic() - self._client.heard_at > session.settings.fresh_s
         self._first_wait_s = PATIENCE_S if was_idle else 0.0
 
@@ -53,11 +57,18 @@ class InStep:
         while unit is not None:
             # Not opened yet: the first, or the one before ended the connection's overlap.
             outcome = unit.outcome or self._open(unit)
+            ahead: Unit | None = None
             while outcome is None:
-                following = self._next(take, False) if self._grouped else None
+                following = ahead or (self._next(take, False) if self._grouped else None)
                 # A message that cannot be prepared has its outcome; another is opened along with the content.
                 opens = following if following is not None and following.outcome is None else None
-                outcome = self._finish(unit, opens)
+                outcome = self._hand_over(unit, opens)
+                ahead = None
+                if outcome is None:
+                    if opens is not None and self._gives_quickly:
+                        # The server reads and answers meanwhile.
+                        ahead = self._next(take, False)
+                    outcome = self._answer(unit)
                 if opens is not None:
                     opens.outcome = self._opened(opens)
                     if isinstance(opens.outcome, Lost) and opens.outcome.out_of_step and isinstance(outcome, Receipt):
@@ -71,14 +82,21 @@ class InStep:
             else:
                 yield unit.job, outcome
             if not self._usable:
+                if ahead is not None:
+                    yield ahead.job, ahead.outcome or self._never_begun()
                 return
-            unit = self._next(take, True)
+            unit = ahead or self._next(take, True)
+
+    def _never_begun(self) -> Lost:
+        return Lost(self._judge.lost(ConnectionError("the connection is closed")), is_untouched=True)
 
     def _next(self, take: Take, wait: bool) -> Unit | None:
+        asked_at = monotonic()
         job = take(wait)
         if job is None:
             return None
         job.started = monotonic()
+        self._gives_quickly = job.started - asked_at < _QUICK_S
         content = job.content or job.envelope.content
         try:
             if job.content is None and self._sign is not None:
@@ -240,8 +258,8 @@ class InStep:
         if reply:
             error.detail = f"{error.detail} (then the server took an empty message for nobody: {reply.status})"
 
-    def _finish(self, unit: Unit, following: Unit | None) -> Outcome:
-        """Sends the content, and the group of the message after it, if any; the verdict on the content."""
+    def _hand_over(self, unit: Unit, following: Unit | None) -> Outcome | None:
+        """Sends the content, and the group of the message after it, if any; None when the verdict is to come."""
         client, judge = self._client, self._judge
         tail = b"" if following is None else self._head(following, reset=self._chunked)
         self._mark = 0
@@ -257,11 +275,15 @@ class InStep:
             client.close()
             return judge.refusal(early, "the server stopped in the middle of the message", kind=MessageRejected)
         self._session.count += 1
+        return None
+
+    def _answer(self, unit: Unit) -> Outcome:
+        """Reads the verdict on a message that has left."""
         try:
-            reply = client.reply()
+            reply = self._client.reply()
         except OSError as exc:
-            client.close()
-            return judge.unknown(exc)
+            self._client.close()
+            return self._judge.unknown(exc)
         return self._verdict(unit, reply)
 
     def _verdict(self, unit: Unit, reply: Reply) -> Outcome:

@@ -127,6 +127,40 @@ def test_when_nobody_listens_the_rest_of_a_bulk_does_not_wait_for_it() -> None:
         assert len({id(one) for one in outcomes}) == 30
 
 
+# -- asked for ahead -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("pause_s", "most"), [(0.0, 3), (0.02, 2)], ids=["quick", "slow"])
+def test_only_a_caller_who_gives_quickly_is_asked_while_an_answer_is_on_its_way(pause_s: float, most: int) -> None:
+    """A receipt must not wait for what a slow caller gives next, the one that goes along with the content apart."""
+    lags: list[int] = []
+    outcomes: Outcomes = []
+
+    def given() -> Iterator[Envelope]:
+        for number in range(20):
+            if number > 3:  # the first have no pace yet
+                lags.append(number - len(outcomes))
+            yield envelope(number)
+            time.sleep(pause_s)
+
+    with Server() as server, transport_to(server, connections=1) as transport:
+        for outcome in transport.deliver_many(given()):
+            outcomes.append(outcome)
+        assert kinds(outcomes) == ["Receipt"] * 20
+        assert max(lags) == most - 1
+        assert len(server.talks) == 1
+
+
+def test_a_message_made_ahead_is_sent_once_when_each_connection_takes_one_message() -> None:
+    def enough(talk: Talk, argument: str) -> None:
+        talk.hang_up()
+
+    with Server(hooks={"accepted": enough}) as server, transport_to(server, connections=1) as transport:
+        envelopes = [envelope(number) for number in range(8)]
+        assert kinds(send_all(transport, envelopes)) == ["Receipt"] * 8
+        assert server.once_each(envelopes)
+
+
 # -- chunks ----------------------------------------------------------------------------------------------------------
 
 
