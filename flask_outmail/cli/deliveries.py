@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
@@ -72,16 +74,8 @@ def deliveries_show(name: str, as_json: bool) -> None:
 @json_option
 def deliveries_retry(name: str, may_arrive_twice: bool, as_json: bool) -> None:
     """Queue one again that was not accepted, or that waits for its time."""
-    with engine().database.session() as session:
-        row = _found(store.find(session, name))
-        store.retry(session, row.id, may_arrive_twice=may_arrive_twice)
-        _note(session, "retry", row)
-        session.commit()
-        facts = _facts(row)
-    if as_json:
-        show_json(facts)
-    else:
-        click.echo("It is queued, and leaves as soon as a worker is free.")
+    retry = partial(store.retry, may_arrive_twice=may_arrive_twice)
+    _change(name, "retry", retry, "It is queued, and leaves as soon as a worker is free.", as_json)
 
 
 @deliveries.command("cancel")
@@ -89,16 +83,21 @@ def deliveries_retry(name: str, may_arrive_twice: bool, as_json: bool) -> None:
 @json_option
 def deliveries_cancel(name: str, as_json: bool) -> None:
     """Cancel one that has not left yet, and drop its content."""
+    _change(name, "cancel", store.cancel, "It is cancelled.", as_json)
+
+
+def _change(name: str, action: str, change: Callable[[Session, int], object], said: str, as_json: bool) -> None:
+    """Changes one delivery, and notes it among the activity."""
     with engine().database.session() as session:
         row = _found(store.find(session, name))
-        store.cancel(session, row.id)
-        _note(session, "cancel", row)
+        change(session, row.id)
+        _note(session, action, row)
         session.commit()
         facts = _facts(row)
     if as_json:
         show_json(facts)
     else:
-        click.echo("It is cancelled.")
+        click.echo(said)
 
 
 @deliveries.command("prune")
