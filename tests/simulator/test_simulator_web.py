@@ -7,12 +7,17 @@ import email.policy
 import re
 from collections.abc import Iterator
 from email.message import EmailMessage
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
 from flask_outmail.simulator import PRESETS, Simulator
+
+from ..web.conftest import browser
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 EVIL = "<script>alert(1)</script>"
 
@@ -261,10 +266,17 @@ def test_other_sites_cannot_act(sim: Simulator, get: Any, rich: int, path: str, 
     assert len(sim.delivered) == 1
 
 
-def test_the_page_itself_can_act(sim: Simulator, get: Any, rich: int) -> None:
-    origin = sim.web_url.rstrip("/")
-
-    get("empty", "POST", headers={"Origin": origin, "Sec-Fetch-Site": "same-origin"})
+@pytest.mark.browser
+def test_the_page_itself_can_act_in_a_browser(sim: Simulator, rich: int, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(f"{sim.web_url}misbehave")
+    page.select_option("select[name=preset]", "token-7000222")
+    page.click("text=Let it happen")
+    page.wait_for_selector("text=Behave again")
+    page.goto(sim.web_url)
+    page.click("text=Empty")
+    page.wait_for_selector("text=Nothing has been delivered")
+    page.close()
 
     assert sim.delivered == []
 
@@ -326,3 +338,6 @@ def test_another_process_can_drive_it(sim: Simulator, get: Any, graph: Any, make
     assert get("api/drop-smtp-connections", "POST").json() == {"count": 0}
     assert get("api/clear", "POST").status_code == 204
     assert (sim.delivered, sim.behaviour.delivery_delay_s) == ([], 0.0)
+
+
+__all__ = ["browser"]
