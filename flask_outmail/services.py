@@ -6,17 +6,18 @@ class and one `register` call, or an entry point of the group `flask_outmail.ser
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from typing import Protocol
 
-from . import providers
+from . import network, providers
 from .clouds import Cloud, clouds
 from .diagnosis.domain import MICROSOFT_SELECTORS, MICROSOFT_SPF
 from .diagnosis.gate import Gate
 from .diagnosis.graph import GraphProof
-from .diagnosis.microsoft import TokenProof
+from .diagnosis.microsoft import TokenProof, addresses
 from .diagnosis.smtp import SmtpProof
 from .diagnosis.steps import Check, Observer
 from .errors import ConfigurationError, InvalidMessage
@@ -59,6 +60,16 @@ class Environment:
             ca_file=settings.ca_file,
             store=self.token_store,
         )
+
+    def connect(self, host: str, port: int) -> socket.socket:
+        """An open TCP connection, for a check of `plan`; to an address that whoever started the test may reach.
+
+        Raises:
+            ConfigurationError: the host is in a private network, and the test was started on a page.
+            TransportUnavailable: the host cannot be found or reached.
+        """
+        address = self.gate.choose(host, port, addresses(host, port)) if self.gate else ""
+        return network.connect(host, port, timeout_s=self.settings.connect_timeout_s, address=address)
 
     def cloud(self, credential: Credential | None) -> Cloud:
         name = credential.cloud if credential else "global"

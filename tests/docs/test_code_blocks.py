@@ -25,7 +25,10 @@ from jinja2 import DictLoader
 from markdown_it import MarkdownIt
 
 from flask_outmail import Mail, services
+from flask_outmail.diagnosis import steps
+from flask_outmail.diagnosis.gate import Gate
 from flask_outmail.settings import Settings
+from flask_outmail.setup_values import SetupValues
 from flask_outmail.simulator import Simulator
 
 from ..conftest import MakeApp, engine_of, graph_setup, make_message, smtp_setup, world
@@ -386,10 +389,14 @@ def test_alerts_reach_a_webhook_a_function_and_a_monitor(make_app: MakeApp, simu
 def test_the_mail_service_of_the_guide_sends(make_app: MakeApp) -> None:
     try:
         run("docs/how-to/write-a-mail-service.md", {})
-        _, mail = make_app({"service": "postbox", "host": "relay.invalid", "from_address": "shop@x.example"})
+        app, mail = make_app({"service": "postbox", "host": "relay.invalid", "from_address": "shop@x.example"})
         assert mail.send(make_message()).transport == "postbox"
         *_, step = mail.diagnose()
-        assert (step.title, step.state, step.code) == ("relay.invalid answers", "failed", "no_answer")
+        assert (step.title, step.state, step.code) == ("relay.invalid answers", "failed", "dns_not_found")
+        on_the_page = replace(engine_of(app).environment, gate=Gate())
+        inside = SetupValues(service="postbox", host="127.0.0.1", port=443)
+        [step] = steps.run(services.service("postbox").plan(inside, on_the_page).checks)
+        assert step.code == "address_not_allowed"
     finally:
         services._registry.pop("postbox", None)
 
