@@ -6,6 +6,7 @@ Run `python docs/generate.py` to write them.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import inspect
 import re
@@ -18,9 +19,9 @@ from typing import Any
 import click
 
 import flask_outmail
-from flask_outmail import errors, models
+from flask_outmail import errors, migrate, models
 from flask_outmail.cli import outmail_commands
-from flask_outmail.diagnosis.catalogue import WHO_LABELS
+from flask_outmail.diagnosis.catalogue import WHO_LABELS, Remedy
 from flask_outmail.diagnosis.catalogue_credential import CREDENTIAL
 from flask_outmail.diagnosis.catalogue_domain import DOMAIN
 from flask_outmail.diagnosis.catalogue_entra import ENTRA
@@ -32,8 +33,12 @@ from flask_outmail.diagnosis.catalogue_outbox import OUTBOX
 from flask_outmail.diagnosis.catalogue_smtp_account import SMTP_ACCOUNT
 from flask_outmail.diagnosis.catalogue_smtp_message import SMTP_MESSAGE
 from flask_outmail.diagnosis.catalogue_watch import WATCH
+from flask_outmail.diagnosis.steps import Step
 from flask_outmail.errors import DeliveryError, OutmailError
+from flask_outmail.outbox.notices import Notice
+from flask_outmail.outbox.store import Queued
 from flask_outmail.settings import KEYS
+from flask_outmail.simulator import command as simulator_command
 
 NOTE = "<!-- Made from the code by docs/generate.py; do not edit. -->\n"
 
@@ -227,7 +232,18 @@ def command_page() -> str:
         lines += [f"## `{name}{''.join(arguments)}`", "", inspect.cleandoc(command.help or ""), ""]
         lines += [f"- `{_spelled(option)}`: {option.help or ''}{_default(option)}" for option in options]
         lines += [""] if options else []
+    for parser in (simulator_command.parser(), migrate.parser()):
+        lines += [f"## `{parser.prog}`", "", f"{parser.description}", ""]
+        lines += [f"- {one}" for one in _arguments(parser)] + [""]
     return "\n".join(lines)
+
+
+def _arguments(parser: argparse.ArgumentParser) -> Iterator[str]:
+    for action in parser._actions:
+        if "--help" not in action.option_strings:
+            given = f" {action.metavar}" if action.metavar else ""
+            name = ", ".join(action.option_strings) or action.dest.upper()
+            yield f"`{name}{given}`: {(action.help or '') % {'default': action.default}}"
 
 
 def _spelled(option: click.Option) -> str:
@@ -269,18 +285,25 @@ def model_page() -> str:
     return "\n".join(lines)
 
 
+#: What the calls above give to applications, which never make one.
+GIVEN = [Queued, Notice, Step, Remedy]
 #: What applications, their tests and mail services of their own may rely on, besides what `flask_outmail` exports.
 MODULES = {
-    "flask_outmail.services": ["register", "MailService", "Plan", "Environment"],
     "flask_outmail.diagnosis.steps": ["Check", "Seen"],
+    "flask_outmail.services": ["register", "MailService", "Plan", "Environment"],
+    "flask_outmail.setup_values": ["SetupValues", "Credential"],
     "flask_outmail.transports.base": ["Transport", "BulkTransport"],
     "flask_outmail.envelope": ["Envelope"],
-    "flask_outmail.testing_outbox": [],
+    "flask_outmail.network": ["http_session", "nothing_left", "unavailable", "retry_after_s", "connect"],
+    "flask_outmail.entra": ["register_token_function"],
+    "flask_outmail.testing": [],
+    "flask_outmail.testing_outbox": ["Outbox"],
     "flask_outmail.testing_contract": ["TransportContract", "NetworkTransportContract"],
-    "flask_outmail.celery": [],
+    "flask_outmail.simulator": ["Simulator", "Faults", "DeliveredMail"],
+    "flask_outmail.celery": ["register"],
     "flask_outmail.metrics": ["register"],
     "flask_outmail.tracing": ["register"],
-    "flask_outmail.mailman": [],
+    "flask_outmail.mailman": ["EmailMessage", "EmailMultiAlternatives", "send_mail", "send_mass_mail"],
 }
 
 
@@ -292,12 +315,15 @@ def api_page() -> str:
         if callable(value) and not is_error and not hasattr(value, "receivers"):
             lines += _described(name, value)
     lines += ["The errors have [a page of their own](errors.md), and so have [the signals](signals.md).", ""]
+    lines += ["## What these calls give", "", "For reading; applications make none of them.", ""]
+    for kind in GIVEN:
+        lines += _described(kind.__name__, kind)
     for name, members in MODULES.items():
         module = importlib.import_module(name)
         lines += [f"## {name}", "", _markdown(module.__doc__), ""]
         for member in members:
             lines += _described(member, getattr(module, member))
-    return "\n".join(lines)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
 
 
 def _described(name: str, value: Any) -> list[str]:
@@ -344,7 +370,7 @@ def _signature(name: str, value: Any) -> str:
     # One parameter a line; a comma inside brackets stays where it is.
     head, _, rest = shown.partition("(")
     inside, bracket, tail = rest.rpartition(") ->") if ") ->" in rest else rest.rpartition(")")
-    return f"{head}(\n    " + re.sub(r", (?=[*/]|\w+[:=])", ",\n    ", inside) + f",\n{bracket}{tail}"
+    return f"{head}(\n    " + re.sub(r", (?=[*/]|\w+[:=])(?![^(]*\))", ",\n    ", inside) + f",\n{bracket}{tail}"
 
 
 def _markdown(docstring: str | None) -> str:

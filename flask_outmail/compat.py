@@ -51,6 +51,7 @@ def sanitize_address(addr: AddressLike, encoding: str = "utf-8") -> str:
 
 
 def sanitize_addresses(addresses: Iterable[AddressLike], encoding: str = "utf-8") -> list[str]:
+    """Each address as `sanitize_address` gives it."""
     return [sanitize_address(one, encoding) for one in addresses]
 
 

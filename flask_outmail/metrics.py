@@ -1,8 +1,4 @@
-"""Prometheus metrics (extra `[prometheus]`): few series, and no address, subject or server's text in any label.
-
-from flask_outmail.metrics import register
-register(app)                              # into prometheus_client's default registry
-"""
+"""Prometheus metrics (extra `[prometheus]`): few series, and no address, subject or server's text in any label."""
 
 from __future__ import annotations
 
@@ -24,6 +20,8 @@ _BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 
 def register(app: Flask, registry: CollectorRegistry | None = None) -> None:
     """Counts from now on what this application sends, in this process.
+
+    In prometheus_client's own registry, or the one given:
 
     `outmail_messages_total{connection,outcome}`: accepted, refused, failed, unknown, held, queued.
     `outmail_handover_seconds{connection,transport}`: how long servers took for what they accepted.

@@ -116,14 +116,23 @@ def _requirements(path: Path, name: str) -> Finding | None:
     return Finding(path, name, text, after) if after != text else None
 
 
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    made = argparse.ArgumentParser(
+        prog="python -m flask_outmail.migrate",
+        description="Says what must change in a code base that uses Flask-Mail or Flask-Mailman. Exit code 1 when"
+        " something is left to do.",
+    )
+    made.add_argument("directory", type=Path, help="the code base, or one file")
+    made.add_argument("--write", action="store_true", help="make the change; without it nothing is written")
+    return made
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 nothing left to do, 1 there is something to change or to look at, 2 wrong usage."""
-    parser = argparse.ArgumentParser(prog="python -m flask_outmail.migrate", description=__doc__.splitlines()[0])
-    parser.add_argument("directory", type=Path, help="the code base, or one file")
-    parser.add_argument("--write", action="store_true", help="make the change; without it nothing is written")
-    given = parser.parse_args(arguments)
+    given = parser().parse_args(arguments)
     if not given.directory.exists():
-        parser.error(f"there is no {given.directory}")
+        parser().error(f"there is no {given.directory}")
     findings = list(find(given.directory))
     for finding in findings:
         sys.stdout.write(finding.diff())

@@ -70,11 +70,14 @@ def worker(once: bool, drain: bool, concurrency: int | None) -> None:
 
 
 @outmail_commands.command(
-    "simulator", with_appcontext=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
+    "simulator",
+    with_appcontext=False,
+    add_help_option=False,  # its own parser knows the options
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
 )
 @click.pass_context
 def simulator(context: click.Context) -> None:
-    """Run the local Microsoft 365 until Ctrl-C. Options: --directory, --https-port, --smtp-port, --web-port …"""
+    """Run the local Microsoft 365 until Ctrl-C. Takes the options of `python -m flask_outmail.simulator`."""
     from ..simulator import main
 
-    raise click.exceptions.Exit(main(context.args) or 0)
+    raise click.exceptions.Exit(main(context.args, prog=context.command_path))

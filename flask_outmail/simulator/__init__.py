@@ -2,9 +2,8 @@
 submission and a page that shows what was delivered. It imports nothing else of this project, so that it cannot
 share a mistake with the code it is there to test.
 
-    with Simulator() as sim:
-        ...                       # send through sim.cloud with sim.tenant, sim.client_id, sim.client_secret
-        [mail] = sim.wait_for(1)
+`with Simulator() as sim:` runs one. Send through `sim.cloud` with `sim.tenant`, `sim.client_id` and
+`sim.client_secret`; `sim.wait_for(1)` gives what arrived.
 """
 
 from flask_outmail.simulator.behaviour import Behaviour

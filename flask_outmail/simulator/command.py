@@ -13,10 +13,12 @@ from types import FrameType
 
 from flask_outmail.simulator.server import Simulator
 
+PROG = "python -m flask_outmail.simulator"
 
-def main(argv: Sequence[str] | None = None) -> int:
+
+def main(argv: Sequence[str] | None = None, *, prog: str = PROG) -> int:
     """Runs a simulator in the foreground; 0 when it was stopped, 1 when a port is taken."""
-    options = _parser().parse_args(argv)
+    options = parser(prog).parse_args(argv)
     try:
         simulator = Simulator(
             directory=options.directory,
@@ -44,28 +46,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m flask_outmail.simulator",
+def parser(prog: str = PROG) -> argparse.ArgumentParser:
+    """What the command takes."""
+    made = argparse.ArgumentParser(
+        prog=prog,
         description="A local Microsoft 365 (Entra, Graph, SMTP) that shows its mail in your browser.",
     )
-    parser.add_argument(
+    made.add_argument(
         "--directory",
         type=Path,
+        metavar="DIR",
         help="where certificate and identities are kept; without it they are new every time",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    made.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: %(default)s)"
+    )
     for name, port, says in (
         ("https", 8443, "Entra and Graph"),
         ("smtp", 5587, "SMTP with STARTTLS"),
         ("smtps", 5465, "SMTP with TLS from the start"),
         ("web", 8025, "the mailboxes in the browser"),
     ):
-        parser.add_argument(
+        made.add_argument(
             f"--{name}-port",
             type=int,
             default=port,
             metavar="N",
             help=f"{says} (default: %(default)s; 0: any)",
         )
-    return parser
+    return made

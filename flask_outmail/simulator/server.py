@@ -39,8 +39,7 @@ from flask_outmail.simulator.world import (
 class Simulator:
     """A Microsoft 365 on this machine: Entra and Graph over HTTPS, SMTP submission, and a page that shows the mail.
 
-    `directory` keeps the certificate authority and the identities, so that a restart changes nothing for
-    clients;
+    `directory` keeps the certificate authority and the identities, so that a restart changes nothing for clients;
     None makes a temporary one that `close` removes. A port of 0 takes any free one. The ports, URLs and identities
     can be read once `start` has returned (`with` calls it). Nothing outside `host` is ever contacted.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import html
 import re
 import sys
@@ -12,13 +13,14 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+import flask_outmail
 from flask_outmail import Mail
 from flask_outmail.diagnosis.remedies import CATALOGUE
 from flask_outmail.outbox import alerts
 from flask_outmail.simulator import Simulator
 
 from ..conftest import make_message
-from .pages import DOCS, PAGES, ROOT
+from .pages import DOCS, PAGES, ROOT, blocks
 
 
 def test_each_kind_of_alert_has_its_section() -> None:
@@ -70,6 +72,22 @@ def test_the_configuration_on_the_simulators_page_suffices(simulator: Simulator,
     app.config.from_pyfile(str(tmp_path / "config.py"))
     with app.app_context():
         assert Mail(app).send(make_message()).accepted
+
+
+def test_what_a_guide_imports_is_in_the_reference() -> None:
+    api, errors = ((DOCS / f"reference/{name}.md").read_text() for name in ("api", "errors"))
+    sections = {part.partition("\n")[0]: part for part in api.split("\n## ")}
+    sections["flask_outmail.errors"] = errors.replace("\n## ", "\n### ")
+    imports = [
+        (str(node.module), alias.name)
+        for block in blocks("", "python")
+        for node in ast.walk(ast.parse(block.text))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("flask_outmail.")
+        for alias in node.names
+    ]
+    assert len(imports) > 10
+    told = [f"### {name}\n" in sections.get(module, "") or name in flask_outmail.__all__ for module, name in imports]
+    assert [one for one, is_told in zip(imports, told, strict=True) if not is_told] == []
 
 
 def test_every_picture_is_there_and_told_in_words() -> None:
