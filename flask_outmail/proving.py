@@ -349,9 +349,11 @@ def domain_check(engine: Engine, domain: str = "", connection: str = PRIMARY) ->
         Address("", f"x@{name}").check("domain")
     except InvalidMessage:
         raise ConfigurationError("there is no domain to check", code="domain_not_found") from None
+    dkim = engine.settings.dkim
+    own_selectors = (dkim.selector,) if dkim and dkim.domain.lower() == name.lower() else ()
     return DomainCheck(
         name.lower(),
         spf_includes=getattr(service, "spf_includes", ()),
-        selectors=getattr(service, "dkim_selectors", ()),
+        selectors=getattr(service, "dkim_selectors", ()) or own_selectors,
         nameservers=engine.settings.dns_servers,
     )

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import dns.flags
@@ -162,6 +163,20 @@ def test_the_command_checks_the_domain_of_the_setup(make_app: MakeApp, simulator
     assert shown.exit_code == 1 and "Forgeries of this domain are delivered" in shown.output
     read = json.loads(app.test_cli_runner().invoke(args=["outmail", "domain", D.upper(), "--json"]).output)
     assert [one["state"] for one in read["steps"]] == ["passed", "passed", "passed", "warning"]
+
+
+@pytest.mark.parametrize(("selector", "state"), [("shop1", "passed"), ("shop2", "warning")])
+def test_the_key_that_this_application_signs_with_is_looked_for(
+    make_app: MakeApp, server: NameServer, tmp_path: Path, selector: str, state: str
+) -> None:
+    server.zone[f"shop1._domainkey.{D}", "TXT"] = ['"v=DKIM1; k=rsa; p=MIIB"']
+    (tmp_path / "dkim.pem").write_text("read when something is signed")
+    signing = {"OUTMAIL_DKIM_DOMAIN": D, "OUTMAIL_DKIM_SELECTOR": selector}
+    signing["OUTMAIL_DKIM_KEY_FILE"] = str(tmp_path / "dkim.pem")
+    setup = {"service": "smtp", "host": "mail.invalid", "from_address": f"shop@{D}"}
+    app, _ = make_app(setup, OUTMAIL_DNS_SERVERS=[server.address], **signing)
+    read = json.loads(app.test_cli_runner().invoke(args=["outmail", "domain", "--json"]).output)
+    assert [one["state"] for one in read["steps"] if one["key"] == "dkim"] == [state]
 
 
 @pytest.mark.parametrize("name", ["", "-", "a b", "x@y.example", "a\nb"])
