@@ -227,9 +227,12 @@ def command_page() -> str:
         "",
     ]
     for name, command in _commands("flask outmail", outmail_commands):
-        arguments = [f" {param.name}".upper() for param in command.params if isinstance(param, click.Argument)]
+        taken = [one for one in command.params if isinstance(one, click.Argument)]
+        arguments = [f" {one.name}".upper() if one.required else f" [{one.name}]".upper() for one in taken]
         options = [param for param in command.params if isinstance(param, click.Option)]
-        lines += [f"## `{name}{''.join(arguments)}`", "", inspect.cleandoc(command.help or ""), ""]
+        # Options and keys as code: two hyphens would become a dash.
+        words = re.sub(r"(?<!`)(--[a-z-]+|\b[A-Z]+_[A-Z_]+…?)", r"`\1`", inspect.cleandoc(command.help or ""))
+        lines += [f"## `{name}{''.join(arguments)}`", "", words, ""]
         lines += [f"- `{_spelled(option)}`: {option.help or ''}{_default(option)}" for option in options]
         lines += [""] if options else []
     for parser in (simulator_command.parser(), migrate.parser()):
@@ -256,7 +259,7 @@ def _spelled(option: click.Option) -> str:
 
 
 def _default(option: click.Option) -> str:
-    return f" (`{option.default}`)" if option.show_default else ""
+    return f" (`{option.default}`)" if option.show_default else " Needed." if option.required else ""
 
 
 def _commands(path: str, group: click.Group) -> Iterator[tuple[str, click.Command]]:
@@ -365,7 +368,7 @@ def _signature(name: str, value: Any) -> str:
     returns = found.return_annotation
     returns = _Plain(returns) if isinstance(returns, str) and not isinstance(value, type) else inspect.Signature.empty
     shown = f"{name}{found.replace(parameters=parameters, return_annotation=returns)}"
-    if len(shown) <= 100:
+    if len(shown) <= 80:
         return shown
     # One parameter a line; a comma inside brackets stays where it is.
     head, _, rest = shown.partition("(")

@@ -15,8 +15,10 @@ from .group import engine, json_option, outmail_commands, show_json
 
 
 @outmail_commands.command("send")
-@click.option("--to", "recipients", multiple=True, required=True, metavar="ADDRESS", help="May be repeated.")
-@click.option("--subject", default="Message from the command line", show_default=True)
+@click.option(
+    "--to", "recipients", multiple=True, required=True, metavar="ADDRESS", help="Who receives it; may be repeated."
+)
+@click.option("--subject", default="Message from the command line", show_default=True, help="Its subject.")
 @click.option("--text", default="", help="The text; read from standard input when left out.")
 @click.option("--from", "sender", default=None, metavar="ADDRESS", help="Default: the setup's own From address.")
 @click.option("--via", default="", help="The connection to use. Default: what the rules say.")
