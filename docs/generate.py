@@ -11,7 +11,7 @@ import importlib
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import click
 import flask_outmail
 from flask_outmail import errors, migrate, models
 from flask_outmail.cli import outmail_commands
+from flask_outmail.clouds import clouds
 from flask_outmail.diagnosis.catalogue import WHO_LABELS, Remedy
 from flask_outmail.diagnosis.catalogue_credential import CREDENTIAL
 from flask_outmail.diagnosis.catalogue_domain import DOMAIN
@@ -37,7 +38,9 @@ from flask_outmail.diagnosis.steps import Step
 from flask_outmail.errors import DeliveryError, OutmailError
 from flask_outmail.outbox.notices import Notice
 from flask_outmail.outbox.store import Queued
+from flask_outmail.services import services
 from flask_outmail.settings import KEYS
+from flask_outmail.setup_values import TLS_CHOICES
 from flask_outmail.simulator import command as simulator_command
 
 NOTE = "<!-- Made from the code by docs/generate.py; do not edit. -->\n"
@@ -75,10 +78,10 @@ def configuration() -> str:
             "",
             "## How a setup is written",
             "",
-            "`OUTMAIL_SETUP` is one flat mapping: `service`, and what that service needs of `host`, `port`, `tls`"
-            " (`starttls`, `tls`, `none`), `username`, `password`, `from_address`, `from_name`, `failure_alerts_to`,"
-            " `tenant`, `client_id`, `client_secret` or `certificate` (a path, or PEM text) with"
-            " `certificate_password`, and `cloud` (`global`, `usgov`, `usgov_dod`, `china`, or a name in"
+            f"`OUTMAIL_SETUP` is one flat mapping: `service` ({_names(one.name for one in services())}), and what that"
+            f" service needs of `host`, `port`, `tls` ({_names(TLS_CHOICES)}), `username`, `password`, `from_address`,"
+            " `from_name`, `failure_alerts_to`, `tenant`, `client_id`, `client_secret` or `certificate` (a path,"
+            f" or PEM text) with `certificate_password`, and `cloud` ({_names(clouds())}, or a name in"
             " `OUTMAIL_CLOUDS`).",
             "",
             "Other credentials: `token_file` or `token_function` for a federated one (with `provider` ="
@@ -109,6 +112,10 @@ def configuration() -> str:
             "",
         ]
     )
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def error_page() -> str:
