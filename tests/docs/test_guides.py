@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from flask import Flask
@@ -17,9 +18,10 @@ import flask_outmail
 from flask_outmail import Mail
 from flask_outmail.diagnosis.remedies import CATALOGUE
 from flask_outmail.outbox import alerts
+from flask_outmail.outbox.notices import Event
 from flask_outmail.simulator import Simulator
 
-from ..conftest import make_message
+from ..conftest import MakeApp, make_message
 from .pages import DOCS, PAGES, ROOT, blocks
 
 
@@ -29,6 +31,22 @@ def test_each_kind_of_alert_has_its_section() -> None:
     assert sections == list(alerts.KINDS)
     for section in page.split("\n## ")[1 : 1 + len(sections)]:
         assert all(word in section for word in ("**Meanwhile**", "**Mend it**", "**It is over**")), section[:40]
+
+
+def test_what_a_notice_may_be_and_of_which_kind_is_told_whole() -> None:
+    page = (DOCS / "how-to/watch-it.md").read_text()
+    [(events, kinds)] = re.findall(r"`event` is ([^;]+); `kind` is ([^.]+)\.", page)
+    assert set(re.findall(r"`(\w+)`", events)) == set(get_args(Event))
+    assert set(re.findall(r"`(\w+)`", kinds)) == {*alerts.KINDS, "test"}
+
+
+def test_what_a_monitor_reads_is_told_whole(make_app: MakeApp) -> None:
+    page = (DOCS / "how-to/watch-it.md").read_text()
+    told = {name for row in re.findall(r"^\| (`\w.*?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    app, mail = make_app(db=True)
+    mail.access_control(lambda: True)
+    read = app.test_client().get("/outmail/health.json").get_json()
+    assert told == set(read)
 
 
 def test_every_remedy_is_in_the_reference_once_and_every_guide_belongs_to_one() -> None:
