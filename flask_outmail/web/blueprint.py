@@ -86,20 +86,15 @@ def notices() -> list[tuple[str, str]]:
     return [(str(kind), said(text)) for kind, text in session.pop(_NOTICES, [])] if _NOTICES in session else []
 
 
-_AGO = (
-    (86400, ("%(count)d day ago", "%(count)d days ago")),
-    (3600, ("%(count)d hour ago", "%(count)d hours ago")),
-    (60, ("%(count)d minute ago", "%(count)d minutes ago")),
-)
-
-
 def ago(moment: datetime) -> str:
     """How long ago a moment was, for reading: "4 minutes ago"."""
     seconds = max(0, int((utc_now() - moment).total_seconds()))
-    for length, words in _AGO:
-        if seconds >= length:
-            count = seconds // length
-            return tn(*words, count)
+    if seconds >= 86_400:
+        return tn("%(count)d day ago", "%(count)d days ago", seconds // 86_400)
+    if seconds >= 3600:
+        return tn("%(count)d hour ago", "%(count)d hours ago", seconds // 3600)
+    if seconds >= 60:
+        return tn("%(count)d minute ago", "%(count)d minutes ago", seconds // 60)
     return t("just now")
 
 

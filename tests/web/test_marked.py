@@ -151,7 +151,8 @@ def test_pages_about_messages_show_no_text_that_cannot_be_translated(
             size_bytes=12345,
         )
     worker(site.app, 1, 1)
-    worker(site.app, 2, 7, seen_at=now - timedelta(days=1))
+    for number, age in enumerate((timedelta(minutes=5), timedelta(hours=3), timedelta(days=1))):
+        worker(site.app, 2 + number, 7, seen_at=now - age)
     site.simulator.faults.preset("smtp-rcpt-550", recipient="ann@customers.example")
     site.mail.send(make_message(html="<p>Hello</p>"))
     site.simulator.faults.lose_answer("smtp.dot")
