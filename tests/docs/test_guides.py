@@ -108,6 +108,13 @@ def test_what_a_guide_imports_is_in_the_reference() -> None:
     assert [one for one, is_told in zip(imports, told, strict=True) if not is_told] == []
 
 
+def test_each_picture_of_a_page_is_taken_by_the_script_and_shown() -> None:
+    taken = re.findall(r'Picture\("([\w-]+\.png)"', (DOCS / "screenshots.py").read_text())
+    assert sorted(taken) == sorted(path.name for path in (DOCS / "images").glob("*.png"))
+    text = "".join(page.read_text() for page in PAGES)
+    assert [path.name for path in (DOCS / "images").iterdir() if f"images/{path.name})" not in text] == []
+
+
 def test_every_picture_is_there_and_told_in_words() -> None:
     pictures = [
         (page, *one) for page in PAGES for one in re.findall(r"!\[(.*?)\]\((.*?)\)", page.read_text(), re.DOTALL)
