@@ -68,6 +68,7 @@ NOT_RUN = {
 
 
 def test_no_block_escapes_by_its_language() -> None:
+    assert {block.page for block in blocks("", "jinja")} == {"docs/how-to/add-it-to-an-app.md"}, "run it in its story"
     run_here = {"python", "jinja", "sh", "console"}
     for block in blocks():
         assert block.language in {*run_here, *NOT_RUN, "{toctree}"}, f"{block.page}:{block.line}: {block.language!r}"
