@@ -19,6 +19,7 @@ from flask_outmail import Mail
 from flask_outmail.diagnosis.remedies import CATALOGUE
 from flask_outmail.outbox import alerts
 from flask_outmail.outbox.notices import Event
+from flask_outmail.settings import KEYS
 from flask_outmail.simulator import Simulator
 
 from ..conftest import MakeApp, make_message
@@ -49,6 +50,19 @@ def test_what_a_monitor_reads_is_told_whole(make_app: MakeApp) -> None:
     assert told == set(read)
 
 
+def test_every_key_that_a_page_names_is_there_with_the_default_that_it_tells() -> None:
+    defaults = {key.name: key.default for key in KEYS}
+    for page in PAGES:
+        text = re.sub(r"\b(FLASK_)?(?=OUTMAIL_)", "", page.read_text())
+        for name, more in re.findall(r"\b(OUTMAIL_[A-Z_]+)(…?)", text):
+            known = name == TESTS_STRICT or (
+                any(one.startswith(name) for one in defaults) if more else name in defaults
+            )
+            assert known, f"{page.name}: {name}"
+        for name, told in re.findall(r"^\|.*`(OUTMAIL_[A-Z_]+)` \| (\d+)", text, re.MULTILINE):
+            assert int(told) == defaults[name], f"{page.name}: {name}"
+
+
 def test_every_remedy_is_in_the_reference_once_and_every_guide_belongs_to_one() -> None:
     sys.path.insert(0, str(DOCS))
     try:
@@ -63,6 +77,8 @@ def test_every_remedy_is_in_the_reference_once_and_every_guide_belongs_to_one() 
             assert any(fnmatchcase(one, pattern) for one in signals), pattern
 
 
+#: Of the tests, and none of the package.
+TESTS_STRICT = "OUTMAIL_TESTS_STRICT"
 #: What is set in bold for another reason than to name something on our pages: names of Microsoft's, and beginnings.
 NOT_OURS = {"Object ID", "Application (client) ID", "Directory (tenant) ID", "Value", "Mail.ReadWrite"}
 BEGINNINGS = {"Meanwhile", "Mend it", "It is over", "A certificate made here", "Another mailbox that must be refused",
