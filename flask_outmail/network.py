@@ -90,6 +90,8 @@ def unavailable(exc: BaseException, host: str, port: int, *, transport: str = ""
     if isinstance(root, (socket.gaierror, UnicodeError)):
         again = getattr(root, "errno", None) == getattr(socket, "EAI_AGAIN", None)
         code = "dns_no_answer" if again else "dns_not_found"
+        # With the name, by which the remedies tell Microsoft's hosts from others.
+        facts["detail"] = f"{host}: {facts['detail']}"
         return TransportUnavailable(f"the name {host!r} cannot be found", code=code, retryable=again, **facts)
     if isinstance(root, ConnectionRefusedError):
         return ConnectionRefused(f"nothing listens at {where}", code="port_closed", **facts)

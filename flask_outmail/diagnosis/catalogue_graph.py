@@ -21,7 +21,7 @@ GRAPH: tuple[Entry, ...] = (
     # -- the token ---------------------------------------------------------------------------------------------------
     entry(
         "InvalidAuthenticationToken",
-        "http_401",
+        "graph_401",
         detail=r"audience|\baud\b",
         title="The token was made for another service",
         meaning="Microsoft Graph takes only tokens whose scope is Microsoft Graph of the same cloud.",
@@ -33,7 +33,7 @@ GRAPH: tuple[Entry, ...] = (
     ),
     entry(
         "InvalidAuthenticationToken",
-        "http_401",
+        "graph_401",
         title="Microsoft Graph does not accept the token",
         meaning="A new token was fetched and refused too, so it is not merely out of date.",
         steps=(
@@ -60,7 +60,7 @@ GRAPH: tuple[Entry, ...] = (
     ),
     entry(
         "ErrorAccessDenied",
-        "http_403",
+        "graph_403",
         title="Microsoft refused this mailbox",
         meaning="The log-in works, and the application may not send from this mailbox, or not yet.",
         steps=(
@@ -114,7 +114,7 @@ GRAPH: tuple[Entry, ...] = (
     entry(
         "Request_ResourceNotFound",
         "ResourceNotFound",
-        "http_404",
+        "graph_404",
         title="The mailbox was not found in this organisation",
         meaning="The directory of this tenant has nobody under the name that was entered.",
         steps=(
@@ -219,7 +219,7 @@ GRAPH: tuple[Entry, ...] = (
     ),
     entry(
         "RequestEntityTooLarge",
-        "http_413",
+        "graph_413",
         title="The request is larger than Microsoft Graph takes",
         meaning="Encoded with its attachments, the message exceeds what one request may hold.",
         steps=("Send smaller attachments, about 2 MB in all, or a link to the file.",),
@@ -280,7 +280,7 @@ GRAPH: tuple[Entry, ...] = (
         "Request_BadRequest",
         "UnableToDeserializePostBody",
         "ErrorMimeContentInvalidBase64String",
-        "http_400",
+        "graph_400",
         title="Microsoft could not read the request",
         meaning="The request was not in the form that Microsoft Graph expects.",
         steps=(
@@ -305,7 +305,7 @@ GRAPH: tuple[Entry, ...] = (
         "TooManyRequests",
         "ErrorTooManyRequests",
         "activityLimitReached",
-        "http_429",
+        "graph_429",
         title="Microsoft asks us to slow down",
         meaning="The number of requests in a short time exceeded what is allowed, and nothing was accepted.",
         steps=(
@@ -315,7 +315,7 @@ GRAPH: tuple[Entry, ...] = (
         who="nobody",
     ),
     entry(
-        "http_509",
+        "graph_509",
         title="Too much was uploaded in a short time",
         meaning="The volume allowed for this mailbox is used up for the moment, and nothing was accepted.",
         steps=("Nothing needs to be done; it is tried again after a wait.",),
@@ -333,7 +333,7 @@ GRAPH: tuple[Entry, ...] = (
         "UnknownError",
         "GatewayTimeout",
         "BadGateway",
-        "http_5*",
+        "graph_5*",
         kinds=_CERTAIN,
         title="Exchange is not available at the moment",
         meaning="It is busy or has a passing fault, and it did not accept the message.",
@@ -351,7 +351,7 @@ GRAPH: tuple[Entry, ...] = (
         "ErrorMailboxMoveInProgress",
         "ServiceUnavailable",
         "serviceNotAvailable",
-        "http_503",
+        "graph_503",
         title="Exchange was busy when it had the message",
         meaning="It reported a passing fault, and may have accepted the message all the same.",
         steps=_LOOK_FIRST,
@@ -360,9 +360,9 @@ GRAPH: tuple[Entry, ...] = (
     entry(
         "GatewayTimeout",
         "BadGateway",
-        "http_502",
-        "http_504",
-        "http_408",
+        "graph_502",
+        "graph_504",
+        "graph_408",
         title="Microsoft's front door gave up waiting",
         meaning="Behind it the message may have been accepted; that has been seen.",
         steps=_LOOK_FIRST,
@@ -372,14 +372,14 @@ GRAPH: tuple[Entry, ...] = (
         "ErrorInternalServerError",
         "generalException",
         "UnknownError",
-        "http_5*",
+        "graph_5*",
         title="Microsoft had a fault while it had the message",
         meaning="It did not say what it did with the message, and such messages have been seen to arrive.",
         steps=(*_LOOK_FIRST, "If it happens often, quote the request id to Microsoft support."),
         who="you",
     ),
     entry(
-        "http_424",
+        "graph_424",
         title="Another request had to succeed first",
         meaning="This answer belongs to requests that are sent in a bundle, and an earlier one did not pass.",
         steps=("Look at the error of the earlier request; report it to whoever maintains this application.",),

@@ -18,6 +18,21 @@ NETWORK: tuple[Entry, ...] = (
     ),
     entry(
         "dns_not_found",
+        detail=r"\b(microsoft(online|graph)?|office365?|outlook|chinacloudapi)\.[a-z]",
+        title="One of Microsoft's servers was not found",
+        meaning="The domain name system knows no address for a name of Microsoft's, so the cloud may be another one.",
+        steps=(
+            "Check the cloud of the authentication object: those of the US government and of China have hosts of their"
+            " own.",
+            "With a cloud from `OUTMAIL_CLOUDS`, or a host that was typed in, compare its names with Microsoft's"
+            " instructions, letter by letter.",
+            "On the machine of this application, try `nslookup HOST`; if it finds none of Microsoft's names, ask those"
+            " who run the network.",
+        ),
+        who="you",
+    ),
+    entry(
+        "dns_not_found",
         title="There is no server with this name",
         meaning="The domain name system knows no address for the host that was entered.",
         steps=(

@@ -50,7 +50,7 @@ def error_for(answer: Answer, envelope: Envelope, *, transport: str, harmless: b
     code = answer.code.lower()
     said = answer.code or f"status {answer.status}"
     facts: dict[str, Any] = {
-        "code": answer.code or f"http_{answer.status}",
+        "code": answer.code or f"graph_{answer.status}",
         "detail": answer.text,
         "request_id": answer.request_id,
         "transport": transport,

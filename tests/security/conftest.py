@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import sleep
 
 import pytest
 
@@ -23,6 +24,7 @@ class Liar:
     head: bytes
     piece: bytes = b""
     pieces: int = 0
+    pause_s: float = 0.0
     port: int = 0
     #: The beginning of what each client said, and how many bytes it took before it hung up.
     heard: list[bytes] = field(default_factory=list)
@@ -33,6 +35,7 @@ class Liar:
         sock.sendall(self.head)
         self.sent_bytes += len(self.head)
         for _ in range(self.pieces):
+            sleep(self.pause_s)
             sock.sendall(self.piece)
             self.sent_bytes += len(self.piece)
 
@@ -42,12 +45,12 @@ MakeLiar = Callable[..., Liar]
 
 @pytest.fixture
 def make_liar(simulator: Simulator) -> Iterator[MakeLiar]:
-    """`make_liar(head, piece=…, pieces=…, tls=True)`: with a certificate that the applications of the tests trust."""
+    """`make_liar(head, piece=…, pieces=…, pause_s=…, tls=True)`: with a certificate that the tests trust."""
     context = Authority(simulator.ca_file.parent).context()
     listeners: list[tuple[socket.socket, threading.Thread]] = []
 
-    def make(head: bytes, piece: bytes = b"", pieces: int = 0, *, tls: bool = True) -> Liar:
-        liar, listener = Liar(head, piece, pieces), socket.create_server(("127.0.0.1", 0))
+    def make(head: bytes, piece: bytes = b"", pieces: int = 0, *, pause_s: float = 0.0, tls: bool = True) -> Liar:
+        liar, listener = Liar(head, piece, pieces, pause_s), socket.create_server(("127.0.0.1", 0))
         liar.port = listener.getsockname()[1]
 
         def serve() -> None:

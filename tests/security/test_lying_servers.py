@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from flask_outmail import OutmailError, entra, network
-from flask_outmail.clouds import Cloud, clouds
+from flask_outmail.clouds import clouds
 from flask_outmail.envelope import Envelope
 from flask_outmail.simulator import Simulator
 from flask_outmail.simulator.faults import Fault
@@ -28,16 +28,12 @@ ENVELOPE = Envelope.for_message(make_message(sender="noreply@contoso.example"))
 SLACK_BYTES = 12_000_000
 
 
-def ask(simulator: Simulator, **changes: Any) -> OutmailError:
+def ask(simulator: Simulator, *, timeout_s: float = 5, **changes: Any) -> OutmailError:
     """Asks Entra for a token, which fails."""
     cloud = clouds({"simulator": {**simulator.cloud, **changes}})["simulator"]
     with pytest.raises(OutmailError) as caught:
-        issue(simulator, cloud)
+        entra.issue(the_credential(simulator), cloud, cloud.scope, timeout_s=timeout_s, ca_file=str(simulator.ca_file))
     return caught.value
-
-
-def issue(simulator: Simulator, cloud: Cloud) -> None:
-    entra.issue(the_credential(simulator), cloud, cloud.scope, timeout_s=5, ca_file=str(simulator.ca_file))
 
 
 # -- another host ----------------------------------------------------------------------------------------------------
@@ -95,6 +91,16 @@ def test_an_endless_answer_of_entra_is_read_up_to_a_limit(simulator: Simulator, 
     liar = make_liar(OK + b"\r\n", MEGABYTE, 64)
     assert ask(simulator, authority=f"https://localhost:{liar.port}").code == "not_entra"
     assert liar.sent_bytes < entra.MAX_ANSWER_BYTES + SLACK_BYTES
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX-Drop: ", OK + b"\r\n"], ids=["head", "body"])
+def test_an_answer_of_entra_that_comes_drop_by_drop_is_not_waited_for(
+    simulator: Simulator, make_liar: MakeLiar, head: bytes
+) -> None:
+    """Each drop comes well within the time-out; all of the answer has no longer than that."""
+    liar = make_liar(head, b"x", 200, pause_s=0.05)
+    assert ask(simulator, authority=f"https://localhost:{liar.port}", timeout_s=0.5).code == "no_answer"
+    assert liar.sent_bytes < len(head) + 100
 
 
 @pytest.mark.parametrize("asked", ["entra", "graph"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 import flask_outmail
 from flask_outmail import errors, network
+from flask_outmail.clouds import clouds
 from flask_outmail.diagnosis.it_request import it_request
 from flask_outmail.diagnosis.remedies import CATALOGUE, WHO_LABELS, Entry, Who, remedy_for
 from flask_outmail.errors import (
@@ -52,6 +54,7 @@ SERVER_WORDS = [
     "5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException",
     "5.2.2 mailbox full; STOREDRV.Submission.Exception:QuotaExceededException.MapiExceptionShutoffQuotaExceeded",
     "4.2.0 Greylisted, please come back in five minutes",
+    "graph.microsoft.us: Name or service not known",
 ]  # fmt: skip
 
 
@@ -188,6 +191,23 @@ def test_every_fault_of_a_connection_has_an_entry(fault: BaseException) -> None:
     assert the_entry(network.unavailable(fault, "mail.example.com", 587))
 
 
+@pytest.mark.parametrize(
+    "host",
+    [host for cloud in clouds().values() for host in (cloud.authority_host, cloud.graph_host, cloud.smtp_host)],
+)
+def test_a_name_of_microsofts_that_is_not_found_leads_to_the_cloud(host: str) -> None:
+    error = network.unavailable(socket.gaierror(socket.EAI_NONAME, "Name or service not known"), host, 443)
+    for one in (error, OutmailError("read back", code=error.code, detail=str(error))):
+        assert any("OUTMAIL_CLOUDS" in step for step in remedy_for(one).steps)
+        assert any("cloud of the authentication object" in step for step in remedy_for(one).steps)
+
+
+@pytest.mark.parametrize("host", ["mail.contoso.com", "outlooking.example", "microsoft-mail.example"])
+def test_any_other_name_that_is_not_found_has_nothing_to_do_with_clouds(host: str) -> None:
+    error = network.unavailable(socket.gaierror(socket.EAI_NONAME, "Name or service not known"), host, 587)
+    assert "cloud" not in " ".join(remedy_for(error).steps)
+
+
 def test_errors_that_bring_their_own_code_have_an_entry() -> None:
     assert remedy_for(SetupNotVerified("not yet")).title == "The setup has not been proven yet"
     unsupported = UnsupportedFeature("no", feature="SMTPUTF8", transport="smtp")
@@ -275,12 +295,12 @@ def test_the_mistakes_that_everybody_makes_are_named_where_they_show(mistake: st
 @pytest.mark.parametrize(
     ("codes", "words"),
     [
-        ("InvalidAuthenticationToken http_401", "Microsoft Graph does not accept the token"),
+        ("InvalidAuthenticationToken graph_401", "Microsoft Graph does not accept the token"),
         ("Authorization_RequestDenied", "The application lacks a permission"),
-        ("ErrorAccessDenied http_403", "Microsoft refused this mailbox"),
+        ("ErrorAccessDenied graph_403", "Microsoft refused this mailbox"),
         ("ErrorSendAsDenied", "This mailbox may not send with this From address"),
         ("ErrorInvalidUser", "Exchange knows no such mailbox"),
-        ("Request_ResourceNotFound ResourceNotFound http_404", "The mailbox was not found in this organisation"),
+        ("Request_ResourceNotFound ResourceNotFound graph_404", "The mailbox was not found in this organisation"),
         ("MailboxNotEnabledForRESTAPI MailboxNotSupportedForRESTAPI",
          "No Exchange Online mailbox stands behind this address"),
         ("extensionError", "Microsoft Graph cannot reach this mailbox"),
@@ -288,13 +308,13 @@ def test_the_mistakes_that_everybody_makes_are_named_where_they_show(mistake: st
         ("ErrorInvalidRecipients ErrorIncorrectRecipient", "Microsoft does not accept a recipient"),
         ("ErrorInvalidParameter", "Microsoft found the message empty or incomplete"),
         ("ErrorInvalidRequest RequestBodyRead BadRequest Request_BadRequest UnableToDeserializePostBody"
-         " ErrorMimeContentInvalidBase64String http_400", "Microsoft could not read the request"),
+         " ErrorMimeContentInvalidBase64String graph_400", "Microsoft could not read the request"),
         ("ErrorMimeContentInvalid ErrorMimeContentConversionFailed", "Microsoft cannot read the message"),
         ("InvalidInternetMessageHeader ErrorInvalidInternetMessageHeader InvalidInternetMessageHeaderCollection",
          "Microsoft does not take these extra headers"),
         ("ErrorMessageSizeExceeded ErrorAttachmentSizeLimitExceeded",
          "The message is larger than the mailbox may send"),
-        ("RequestEntityTooLarge http_413", "The request is larger than Microsoft Graph takes"),
+        ("RequestEntityTooLarge graph_413", "The request is larger than Microsoft Graph takes"),
         ("not_accepted", "Microsoft answered, but did not accept the message"),
         ("ErrorAttachmentSizeShouldNotBeLessThanMinimumSize", "An upload session was opened for a small attachment"),
         ("ErrorQuotaExceeded quotaLimitReached", "The sending mailbox is full"),
@@ -303,14 +323,21 @@ def test_the_mistakes_that_everybody_makes_are_named_where_they_show(mistake: st
         ("ErrorMessageSubmissionBlocked ErrorAccountSuspend", "Microsoft has blocked this mailbox from sending"),
         ("ApplicationThrottled CommandConcurrencyLimitReached",
          "Too many requests for this mailbox at the same time"),
-        ("TooManyRequests ErrorTooManyRequests activityLimitReached http_429", "Microsoft asks us to slow down"),
-        ("http_509", "Too much was uploaded in a short time"),
-        ("http_424", "Another request had to succeed first"),
+        ("TooManyRequests ErrorTooManyRequests activityLimitReached graph_429", "Microsoft asks us to slow down"),
+        ("graph_509", "Too much was uploaded in a short time"),
+        ("graph_424", "Another request had to succeed first"),
     ],
 )  # fmt: skip
 def test_each_code_of_graph_has_its_words(codes: str, words: str) -> None:
     for code in codes.split():
         assert title(code, transport="microsoft365_graph") == words
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 413, 424, 429, 500, 502, 503, 504, 509])
+def test_a_status_of_another_service_does_not_get_the_words_of_graph(status: int) -> None:
+    """`http_403` is what anybody calls it whose service speaks HTTP, and it would be told to look into Entra."""
+    for kind in (AuthenticationFailed, MessageRejected, Throttled, TransportUnavailable, DeliveryUnknown):
+        assert the_entry(the_error(f"http_{status}", kind=kind, transport="relay")) is None
 
 
 def test_a_token_for_another_service_is_told_from_a_bad_one() -> None:
@@ -341,11 +368,11 @@ def test_an_access_policy_is_told_from_a_missing_permission() -> None:
         "serviceNotAvailable",
         "GatewayTimeout",
         "BadGateway",
-        "http_500",
-        "http_502",
-        "http_503",
-        "http_504",
-        "http_599",
+        "graph_500",
+        "graph_502",
+        "graph_503",
+        "graph_504",
+        "graph_599",
     ],
 )
 def test_a_fault_of_graph_says_look_first_unless_it_is_certain_that_nothing_was_accepted(code: str) -> None:
