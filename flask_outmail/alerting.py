@@ -25,7 +25,7 @@ from .diagnosis.remedies import remedy_for
 from .errors import OutmailError
 from .frames import frames
 from .models import PRIMARY, Incident, utc_now
-from .outbox import alerts, backlog, facts, telling
+from .outbox import alerts, backlog, checks, facts, telling
 from .outbox.alerts import Cause
 from .outbox.conditions import Condition, Limits, conditions
 from .outbox.notices import Event, Notice
@@ -108,19 +108,27 @@ class Alerting:
             logger.error("an incident could not be recorded", extra={"error": type(exc).__name__, "code": cause.code})
         self._tell_from_memory(cause, now, will_retry)
 
-    def recovered(self, connection: str, *, now: datetime | None = None) -> None:
-        """Closes what an accepted message has disproved, and tells of it. May touch the network. Never raises."""
+    def recovered(self, connection: str, *, is_proven: bool = False, now: datetime | None = None) -> None:
+        """Closes what an accepted message has disproved, and tells of it. May touch the network. Never raises.
+
+        What only a check has met stays open until the next one, which is then soon: the message left with a token, or
+        over a connection, from before. A test that passed (`is_proven`) disproves that too.
+        """
         now = now or utc_now()
         self._recover_from_memory(connection, now)
         if not self._database:
             return
         try:
             with self._database.session() as session:
-                if not alerts.has_open(session, connection):
+                counts = alerts.open_counts(session, connection)
+                if 0 in counts and not is_proven:
+                    checks.sooner(session, connection, now=now)
+                    session.commit()
+                if not (counts if is_proven else any(counts)):
                     return
                 waits = any(one.count for one in facts.waiting(session, now=now) if one.connection == connection)
                 settle = SETTLE if waits else timedelta()
-                alerts.recover(session, connection, now=now, pause=self._pause, settle=settle)
+                alerts.recover(session, connection, is_proven=is_proven, now=now, pause=self._pause, settle=settle)
                 self._tell_recoveries(session, now, is_patient=False)
         except (OutmailError, SQLAlchemyError) as exc:
             # Not the exception itself: a database's text quotes the values of the statement.

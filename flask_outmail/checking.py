@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 #: What a check leaves out: naming a sender and a recipient to a server looks like the beginning of a message.
 _LEFT_OUT = frozenset({"from", "recipient", "reset", "large_messages"})
-#: After a fault that may pass by itself: soon again, so that its end is noticed as well.
-AGAIN = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def _check(engine: Engine, current: Current, now: datetime, every: timedelta) ->
             connection=name,
             kind=setups.SCHEDULED,
         )
-        checks.put_off(session, name, now + (min(AGAIN, every) if passes_by_itself else every))
+        checks.put_off(session, name, now + (min(checks.AGAIN, every) if passes_by_itself else every))
         session.commit()
     failed_before = before if before is not None and not before.passed else None
     if error is not None:

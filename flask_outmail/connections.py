@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 #: How long one look at the database counts. Other processes notice a saved change within this time.
 LOOK_S = 1.0
+#: How long a configured setup does without what the database knows, after that did not answer, in seconds.
+BLIND_S = 60.0
 #: The connection that is tried when the primary one fails, if somebody has saved it.
 BACKUP = "backup"
 
@@ -68,6 +70,7 @@ class Connections:
         self._lock = threading.Lock()
         self._known: dict[str, tuple[Any, float, Current | None]] = {}
         self._warned_tables = False
+        self._blind_until = float("-inf")
         self.board = Board(self.settings.breaker_faults)
 
     def _check_configured(self, values: SetupValues, key: str) -> None:
@@ -148,7 +151,7 @@ class Connections:
         settings = self.settings
         if connection in settings.configured:
             setup, key = settings.configured[connection]
-            return _Found(key, lambda: self._configured(setup, key, connection))
+            return self._flagged(_Found(key, lambda: self._configured(setup, key, connection)), connection)
         if self.database:
             try:
                 with self.database.session() as session:
@@ -168,11 +171,23 @@ class Connections:
             raise ConfigurationError(f"there is no connection named {connection!r}", code="connection_unknown")
         if settings.fallback is not None:
             fallback = settings.fallback
-            return _Found("MAIL_SERVER", lambda: self._configured(fallback, "MAIL_SERVER"))
+            return self._flagged(_Found("MAIL_SERVER", lambda: self._configured(fallback, "MAIL_SERVER")), connection)
         if not self.database:
             # Exactly what Flask-Mail does with an empty configuration: a mail server on this machine.
             return _Found("MAIL_SERVER", lambda: self._configured(flask_mail_values(self.app.config), "MAIL_SERVER"))
         return _Found(None, lambda: None)
+
+    def _flagged(self, found: _Found, connection: str) -> _Found:
+        """A setup from configuration, with what the database knows of its connection; it serves without that too."""
+        if not self.database or time.monotonic() < self._blind_until:
+            return found
+        try:
+            with self.database.session(wait_s=0.0) as session:
+                has_held = store.has_held(session, connection)
+                return replace(found, has_incident=alerts.has_open(session, connection), has_held=has_held)
+        except (OutmailError, SQLAlchemyError):
+            self._blind_until = time.monotonic() + BLIND_S
+            return found
 
     def _warn_tables(self) -> None:
         if not self._warned_tables:

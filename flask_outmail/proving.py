@@ -198,7 +198,7 @@ class Trial:
             self.proof_id = ""
             in_force = False
         if in_force:
-            engine.alerting.recovered(self.connection)
+            engine.alerting.recovered(self.connection, is_proven=True)
 
     def _verify(self, active: Setup) -> bool:
         """A test that passed for exactly the values in force lets the mail flow; returns whether it was those."""

@@ -256,10 +256,18 @@ def close(
 
 
 def recover(
-    session: Session, connection: str, *, now: datetime, pause: timedelta, settle: timedelta = timedelta()
+    session: Session,
+    connection: str,
+    *,
+    is_proven: bool,
+    now: datetime,
+    pause: timedelta,
+    settle: timedelta = timedelta(),
 ) -> None:
-    """Closes what a message that was accepted has disproved. Commits."""
-    mine = (Incident.connection == connection, Incident.kind == FAILING)
+    """Closes what a message that was accepted has disproved: what messages have met, or `is_proven` all. Commits."""
+    mine = [Incident.connection == connection, Incident.kind == FAILING]
+    if not is_proven:
+        mine.append(Incident.count > 0)
     close(session, *mine, now=now, pause=pause, settle=settle)
 
 
@@ -292,6 +300,12 @@ def has_open(session: Session, connection: str) -> bool:
     """Whether a failure of the connection itself is open (those of single messages do not count)."""
     mine = (Incident.connection == connection, Incident.kind == FAILING, Incident.closed_at.is_(None))
     return bool(session.scalar(select(exists().where(*mine))))
+
+
+def open_counts(session: Session, connection: str) -> Sequence[int]:
+    """For each open failure of the connection itself, how many messages have met it."""
+    mine = (Incident.connection == connection, Incident.kind == FAILING, Incident.closed_at.is_(None))
+    return session.scalars(select(Incident.count).where(*mine)).all()
 
 
 def failing_connections(session: Session) -> set[str]:

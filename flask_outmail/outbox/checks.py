@@ -13,6 +13,8 @@ from .lanes import lanes as _lanes
 
 #: How long one process may be at a check before another may begin it anew: it may have died.
 CLAIM = timedelta(minutes=10)
+#: After a fault that may pass by itself, or may have passed: soon again, so that its end is noticed as well.
+AGAIN = timedelta(minutes=5)
 
 
 def claim(session: Session, connection: str, *, now: datetime, every: timedelta) -> bool:
@@ -29,6 +31,14 @@ def claim(session: Session, connection: str, *, now: datetime, every: timedelta)
 def put_off(session: Session, connection: str, until: datetime) -> None:
     """Names the moment of the next check."""
     session.execute(update(_lanes).where(_lanes.c.connection == connection).values(check_due_at=until))
+
+
+def sooner(session: Session, connection: str, *, now: datetime) -> None:
+    """Brings the next check forward."""
+    later = (_lanes.c.connection == connection, _lanes.c.check_due_at > now + AGAIN)
+    # Looked for first, as above: this is asked with each message.
+    if session.scalar(select(_lanes.c.connection).where(*later)) is not None:
+        session.execute(update(_lanes).where(*later).values(check_due_at=now + AGAIN))
 
 
 def _is_due(now: datetime, every: timedelta) -> ColumnElement[bool]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from flask import Flask
 
-from flask_outmail import Mail, setups
+from flask_outmail import AuthenticationFailed, Mail, setups
 from flask_outmail.checking import Checked, check_due
 from flask_outmail.models import Proof
 from flask_outmail.simulator import Fault, Simulator
@@ -150,6 +150,42 @@ def test_a_fault_that_may_pass_by_itself_is_looked_at_again_soon_and_told_only_i
     alerting_of(app).watch(NOW + 6 * MINUTE)
     assert told == []
     assert incidents(app) == []
+
+
+def test_mail_that_leaves_with_an_old_token_does_not_end_what_a_check_has_met(
+    make_app: MakeApp, simulator: Simulator, request: pytest.FixtureRequest
+) -> None:
+    """An expired secret is one incident: met by the check, and an hour later, with the last token, by the messages."""
+    app, mail = make_app(graph_setup(simulator), db=True)
+    told: list[str] = []
+    mail.on_alert(lambda notice: told.append(notice.event))
+    mail.send(make_message())
+    application = simulator.state.apps()[0]
+    application.secret_expired = True
+    request.addfinalizer(lambda: setattr(application, "secret_expired", False))
+    check(app, datetime.now(timezone.utc))
+    assert mail.send(make_message()).accepted
+    assert [(one.code, one.closed_at) for one in incidents(app)] == [("AADSTS7000222", None)]
+    simulator.expire_tokens()
+    with pytest.raises(AuthenticationFailed):
+        mail.send(make_message())
+    assert [(one.code, one.count, one.flaps) for one in incidents(app)] == [("AADSTS7000222", 1, 0)]
+    assert told == ["opened"]
+
+
+def test_mail_that_leaves_brings_the_check_forward_that_may_end_what_one_has_met(
+    make_app: MakeApp, simulator: Simulator
+) -> None:
+    app, mail = make_app(graph_setup(simulator), db=True)
+    mail.send(make_message())
+    simulator.faults.preset("token-7000222", times=1)
+    now = datetime.now(timezone.utc)
+    check(app, now)
+    for _ in range(2):
+        assert mail.send(make_message()).accepted
+    assert check(app, now + 4 * MINUTE) == []
+    assert [one.passed for one in check(app, now + 6 * MINUTE)] == [True]
+    assert [one.closed_by for one in incidents(app)] == ["recovered"]
 
 
 def test_a_check_does_not_end_a_failure_that_it_cannot_see(smtp: tuple[Flask, Mail], simulator: Simulator) -> None:

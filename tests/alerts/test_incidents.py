@@ -14,7 +14,7 @@ from flask_outmail.models import Incident
 from flask_outmail.outbox import alerts
 from flask_outmail.simulator import Fault, Simulator
 
-from ..conftest import MakeApp, engine_of, graph_setup, make_message
+from ..conftest import MakeApp, engine_of, graph_setup, make_message, smtp_setup
 from ..integration.test_holding import activate, smtp_values
 from .conftest import alerting_of, incidents, refuse_log_in
 
@@ -140,10 +140,13 @@ def test_recovery_is_told_once_with_how_long_and_how_many(shop: tuple[Flask, Mai
     assert [one.closed_by for one in incidents(app)] == ["recovered"]
 
 
+@pytest.mark.parametrize("is_configured", [False, True])
 def test_an_accepted_message_closes_what_it_disproves_and_tells_of_it(
-    shop: tuple[Flask, Mail], simulator: Simulator
+    shop: tuple[Flask, Mail], make_app: MakeApp, simulator: Simulator, is_configured: bool
 ) -> None:
     app, mail = shop
+    if is_configured:
+        app, mail = make_app(smtp_setup(simulator, failure_alerts_to=OPS), db=True)
     refuse_log_in(simulator)
     with pytest.raises(AuthenticationFailed):
         mail.send(make_message())

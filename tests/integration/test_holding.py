@@ -14,7 +14,7 @@ from flask_outmail.proving import trial
 from flask_outmail.setup_values import SetupValues
 from flask_outmail.simulator import Simulator
 
-from ..conftest import MakeApp, asked, engine_of, make_message
+from ..conftest import MakeApp, asked, engine_of, make_message, smtp_setup
 
 
 @pytest.fixture
@@ -266,6 +266,17 @@ def test_what_was_held_follows_the_next_message_that_is_accepted(make_app: MakeA
     mail.send_many([make_message(subject="held")])
     activate(app, smtp_values(simulator), verified=True)
     assert mail.send(make_message(subject="now")).accepted
+    assert [one.subject for one in simulator.delivered] == ["now", "held"]
+
+
+def test_what_was_held_follows_when_the_setup_comes_from_the_configuration(
+    make_app: MakeApp, simulator: Simulator
+) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    mail.send_many([make_message(subject="held")])
+    _, configured = make_app(smtp_setup(simulator), db=True)
+    assert configured.send(make_message(subject="now")).accepted
     assert [one.subject for one in simulator.delivered] == ["now", "held"]
 
 
