@@ -182,7 +182,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         return float(value[:10])
     try:
         moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
     return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())
@@ -209,14 +209,20 @@ def _pools() -> dict[str, Any]:
 
 
 class _TimedResponse(http.client.HTTPResponse):
-    """An answer that has to be complete within the socket's time-out.
+    """An answer that has to be complete within the socket's time-out, and is none of those that only announce it.
 
-    Without it, a server that sends one byte just before each time-out could keep a thread for days.
+    Without it, a server that sends one byte just before each time-out could keep a thread for days, and the refusal
+    that a 103 seems to be would stand for a message that was accepted right after it (RFC 9110 15.2).
     """
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp: Any = io.BufferedReader(_Timed(sock, self.fp.detach()))
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        # The library itself passes over a 100, and over no other of its kind.
+        return version, http.client.CONTINUE if 100 <= status < 200 else status, reason
 
 
 class _Timed(io.RawIOBase):

@@ -22,6 +22,8 @@ from .states import FAILED, QUEUED, REFUSED, UNKNOWN, WAITING
 
 #: Shortest pause of a connection that a person must mend: trying sooner cannot help, and annoys its server.
 MEND_PAUSE_S = 300.0
+#: A longer wait than this is not asked for: it is a server's mistake, or its clock's, and would outlast the message.
+MAX_HINT_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,8 @@ def is_connections_fault(error: OutmailError, tried: Try | None = None) -> bool:
 
 
 def retry_after_s(error: OutmailError) -> float:
-    """How long the server asked to wait, in seconds; 0 when it did not."""
-    return max(0.0, getattr(error, "retry_after_s", None) or 0.0)
+    """How long the server asked to wait, in seconds, up to `MAX_HINT_S`; 0 when it did not."""
+    return min(MAX_HINT_S, max(0.0, getattr(error, "retry_after_s", None) or 0.0))
 
 
 def pause_s(error: OutmailError, fault_count: int, policy: Policy, *, spread: float) -> float:

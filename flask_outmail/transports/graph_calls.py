@@ -22,7 +22,7 @@ from ..errors import Throttled, TransportUnavailable
 from ..masking import Secrets, readable
 from ..network import retry_after_s
 from ..tokens import TokenSource
-from .graph_lane import lane
+from .graph_lane import MAX_PAUSE_S, lane
 
 if TYPE_CHECKING:
     import requests
@@ -92,7 +92,8 @@ class Answer:
             return cls(response.status_code, request_id=request_id, body=_json(content))
         code, text = (readable(Secrets(token).mask(one)) for one in _error(_json(content)))
         code, text = code[:_CODE_CHARS], text[:_TEXT_CHARS]
-        return cls(response.status_code, code, text, request_id, retry_after_s(response.headers))
+        hint_s = retry_after_s(response.headers)
+        return cls(response.status_code, code, text, request_id, None if hint_s is None else min(hint_s, MAX_PAUSE_S))
 
 
 class Lost(Exception):

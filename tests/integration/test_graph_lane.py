@@ -9,8 +9,10 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -430,10 +432,12 @@ def test_the_status_counts_when_only_the_body_drips(simulator: Simulator, make_t
         assert not finished.is_set()
 
 
-def test_a_date_in_retry_after_is_seconds_from_now(simulator: Simulator, make_transport: MakeTransport) -> None:
-    simulator.faults.add(
-        Fault(endpoint="sendMail", status=429, code="TooManyRequests", retry_after="Fri, 31 Dec 2100 23:59:59 GMT")
-    )
+@pytest.mark.parametrize(("ahead_s", "at_most_s"), [(2000, 2000.0), (10**9, MAX_PAUSE_S)])
+def test_a_date_in_retry_after_is_seconds_from_now_and_one_far_away_a_mistake(
+    simulator: Simulator, make_transport: MakeTransport, ahead_s: float, at_most_s: float
+) -> None:
+    hint = formatdate(time.time() + ahead_s, usegmt=True)
+    simulator.faults.add(Fault(endpoint="sendMail", status=429, code="TooManyRequests", retry_after=hint))
     with pytest.raises(Throttled) as caught:
         make_transport().deliver(message())
-    assert caught.value.retry_after_s is not None and caught.value.retry_after_s > 1_000_000
+    assert at_most_s - 60 < (caught.value.retry_after_s or 0) <= at_most_s

@@ -78,6 +78,15 @@ def test_what_the_server_asks_for_is_honoured_beyond_the_cap() -> None:
     assert decision.due_at == NOW + timedelta(seconds=7200)
 
 
+@pytest.mark.parametrize("hint_s", [9999999999.0, 251606665579.5, 251606751919.0, float("inf"), float("nan")])
+def test_an_absurd_wait_neither_ends_the_message_nor_stops_its_connection_for_ever(hint_s: float) -> None:
+    policy = Policy()
+    decision = retry.decide(Throttled("slowly", retry_after_s=hint_s), Try(1, NOW), policy, now=NOW, spread=0.0)
+    assert decision.state == WAITING
+    assert decision.due_at is not None and decision.due_at <= NOW + timedelta(days=1)
+    assert retry.pause_s(Throttled("slowly", retry_after_s=hint_s), 0, policy, spread=0.0) <= 86400
+
+
 def test_a_message_is_given_up_after_so_many_attempts_or_so_long() -> None:
     assert decide(BUSY, 4).state == WAITING
     assert decide(BUSY, 5).state == FAILED

@@ -38,6 +38,9 @@ class Liar:
             sleep(self.pause_s)
             sock.sendall(self.piece)
             self.sent_bytes += len(self.piece)
+        # What was not read would break the connection off when it is closed, and the answer with it.
+        sock.settimeout(0.3)
+        sock.recv(65_536)
 
 
 MakeLiar = Callable[..., Liar]

@@ -84,6 +84,19 @@ def test_no_secret_goes_to_an_address_without_tls(simulator: Simulator, make_lia
     assert other.heard == []
 
 
+# -- before the answer -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interim", [b"102 Processing", b"103 Early Hints\r\nLink: </>", b"199 Odd"])
+def test_an_answer_that_only_announces_another_is_no_refusal(
+    simulator: Simulator, make_liar: MakeLiar, make_transport: Any, interim: bytes
+) -> None:
+    accepted = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+    liar = make_liar(b"HTTP/1.1 " + interim + b"\r\n\r\n", accepted, 1, pause_s=0.02)
+    cloud = clouds({"simulator": {**simulator.cloud, "graph": f"https://localhost:{liar.port}"}})["simulator"]
+    assert make_transport(graph={"cloud": cloud}).deliver(ENVELOPE).accepted
+
+
 # -- too much --------------------------------------------------------------------------------------------------------
 
 

@@ -157,7 +157,13 @@ def test_only_250_after_the_final_dot_is_an_acceptance(ending: tuple[bytes, ...]
             transport.deliver(Envelope.for_message(message()))
 
 
-@pytest.mark.parametrize("value", ["²", "", "soon", "-1", "9" * 400])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("²", "", "soon", "-1", "9" * 400, "Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 01 Jan 0001 00:00:00 GMT"),
+        *("Fri, 31 Dec 99999999999999999999 23:59:59 GMT", "Fri, 31 Dec 2026 23:59:59 +9999999999999"),
+    ],
+)
 def test_a_strange_retry_after_is_no_error(value: str) -> None:
     assert (retry_after_s({"Retry-After": value}) or 0) >= 0
 
