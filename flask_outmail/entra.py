@@ -111,7 +111,7 @@ class _Request:
         try:
             return _issued(self._managed(credential, http) if managed else self._confidential(credential, http))
         except OutmailError as exc:
-            exc.detail = Secrets(credential.client_secret, credential.certificate_password).mask(exc.detail)
+            exc._quote(Secrets(credential.client_secret, credential.certificate_password).mask(exc.detail))
             if managed and isinstance(exc, TransportUnavailable) and exc.code != "entra_unavailable":
                 raise _no_identity_endpoint(exc) from exc
             raise
@@ -256,6 +256,7 @@ class _Response:
     text: str = field(repr=False)
     headers: Mapping[str, str]
     host: str
+    secrets: Secrets = field(repr=False)
 
     def raise_for_status(self) -> None:
         """Those that are errors were raised before."""
@@ -312,7 +313,10 @@ class _HttpClient:
             # A token request can be repeated at will, so even a lost answer is no more than "not reached".
             # From None: the request in the cause carries the secret.
             raise network.unavailable(exc, host, port) from None
-        response = _Response(answer.status_code, content.decode("utf-8", "replace"), answer.headers, host)
+        text, secrets = content.decode("utf-8", "replace"), Secrets(*_shown(**arguments))
+        if answer.status_code >= 400:
+            text = _without(text, secrets)
+        response = _Response(answer.status_code, text, answer.headers, host, secrets)
         # Azure: how-to-use-vm-token, error handling: 410 is an update of the endpoint, 404 one that is not ready.
         resting = (404, 410) if self._on_this_machine else ()
         if response.status_code == 429:
@@ -332,6 +336,27 @@ class _HttpClient:
             # Azure Arc's first answer is a challenge without a body.
             _json(response)
         return response
+
+
+def _shown(*, data: Any = None, headers: Any = None, **_: Any) -> list[str]:
+    """What a request shows that nobody else may see."""
+    said = [*(data or {}).items(), *(headers or {}).items()]
+    return [str(value) for name, value in said if re.search("secret|assertion$|identity|authorization", name.lower())]
+
+
+def _without(text: str, secrets: Secrets) -> str:
+    """The text of an error, which may quote what it was shown, without that."""
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""  # what is no JSON is not Entra's, and not read
+    if isinstance(body, Mapping):
+        # Cut first: of the rest nothing is shown.
+        body = {
+            key: secrets.mask(str(said)[:4000]) if isinstance(said, (str, Mapping)) else said
+            for key, said in body.items()
+        }
+    return json.dumps(body)
 
 
 def _no_identity_endpoint(exc: TransportUnavailable) -> OutmailError:
@@ -355,7 +380,7 @@ def _json(response: _Response) -> Mapping[str, Any]:
 
 
 def _not_entra(response: _Response) -> TransportUnavailable:
-    kind = readable(response.headers.get("Content-Type", "no content type"))[:60]
+    kind = readable(response.secrets.mask(response.headers.get("Content-Type", "no content type")))[:60]
     return TransportUnavailable(
         f"the answer from {response.host} is not from Microsoft Entra (status {response.status_code}, {kind})",
         code="not_entra",

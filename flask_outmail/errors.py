@@ -60,6 +60,10 @@ class OutmailError(Exception):
         if advice:
             self.advice = advice
 
+    def _quote(self, detail: str) -> None:
+        """Puts other words into the other side's mouth, wherever an error keeps them: for those that hide a secret."""
+        self.detail = detail
+
     def __str__(self) -> str:
         return self.message
 
@@ -166,7 +170,11 @@ class DeliveryError(OutmailError, smtplib.SMTPException):
         self.request_id = request_id
         # What `except smtplib.SMTPResponseException` handlers read. 0 where no SMTP reply stands behind it.
         self.smtp_code = int(code[:3]) if code[:3].isdigit() else 0
-        self.smtp_error: bytes | str = (detail or message).encode("utf-8", "replace")
+        self._quote(detail)
+
+    def _quote(self, detail: str) -> None:
+        super()._quote(detail)
+        self.smtp_error: bytes | str = (detail or self.message).encode("utf-8", "replace")
 
 
 class TransportUnavailable(DeliveryError, smtplib.SMTPConnectError):

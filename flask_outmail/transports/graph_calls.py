@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,9 @@ PATIENCE_S = 5.0
 SLOWEST_BYTES_PER_S = 16_000
 #: How much is kept of what an error says, and of its code and its name for the request.
 _TEXT_CHARS, _CODE_CHARS, _ID_CHARS = 300, 100, 100
+#: So much of it is searched for secrets before it is cut, so that no beginning of one is left at the end.
+_READ_CHARS = 2000
+_USUAL_ID = re.compile(r"[0-9A-Fa-f-]*")
 #: How much of an answer is read: a draft is shown with its whole body, an error says what it has to say early.
 MAX_ANSWER_BYTES, MAX_ERROR_BYTES = 16_000_000, 65_536
 
@@ -80,17 +84,20 @@ class Answer:
     body: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def read(cls, response: requests.Response, client_request_id: str = "", *, token: str = "") -> Answer:
+    def read(cls, response: requests.Response, client_request_id: str = "", *, secret: str = "") -> Answer:
         """Never raises: the status has been read, and a body that breaks off changes nothing about it.
 
-        An error that quotes the token is read without it.
+        An answer that quotes the secret that was shown (a token, or the address of an upload) is read without it.
         """
+        secrets = Secrets(secret)
         request_id = readable(response.headers.get("request-id") or client_request_id)[:_ID_CHARS]
+        if not _USUAL_ID.fullmatch(request_id):
+            request_id = secrets.mask(request_id)
         succeeded = response.status_code < 300
         content = _body_of(response, MAX_ANSWER_BYTES if response.status_code in (200, 201) else MAX_ERROR_BYTES)
         if succeeded:
             return cls(response.status_code, request_id=request_id, body=_json(content))
-        code, text = (readable(Secrets(token).mask(one)) for one in _error(_json(content)))
+        code, text = (readable(secrets.mask(one[:_READ_CHARS])) for one in _error(_json(content)))
         code, text = code[:_CODE_CHARS], text[:_TEXT_CHARS]
         hint_s = retry_after_s(response.headers)
         return cls(response.status_code, code, text, request_id, None if hint_s is None else min(hint_s, MAX_PAUSE_S))
@@ -231,12 +238,12 @@ class GraphCalls:
             error = network.unavailable(exc, *_host_and_port(url), transport=self.transport)
             if not token:
                 # What a library says of a failed request quotes its address, and this one is a secret.
-                error.detail = ""
+                error._quote("")
             if observe is not None:
                 observe("server", f"no answer ({error.code}), {(monotonic() - started) * 1000:.0f} ms")
             # From None: the request in the cause carries the token.
             raise Lost(error, left=stream is None or stream.has_left, request_id=client_request_id) from None
-        answer = Answer.read(response, client_request_id, token=token)
+        answer = Answer.read(response, client_request_id, secret=token or url)
         if observe is not None:
             said = " ".join(filter(None, (str(answer.status), answer.code)))
             took_ms = (monotonic() - started) * 1000

@@ -467,7 +467,8 @@ def test_the_upload_address_is_in_no_log_and_no_error(
     simulator.faults.add(Fault(endpoint="upload", drop=True, times=None))
     with caplog.at_level(logging.DEBUG), pytest.raises(TransportUnavailable) as caught:
         transport.deliver(message(BIG_FILE))
-    written = caplog.text + repr(caught.value) + str(caught.value) + caught.value.detail
+    written = caplog.text + repr(caught.value) + str(caught.value) + str(vars(caught.value))
+    written += str(caught.value.smtp_error)
     assert "authtoken" not in written
     assert "/upload/" not in written
     assert "createUploadSession" in written  # so the log did listen to this thread

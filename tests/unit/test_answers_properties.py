@@ -20,7 +20,7 @@ from flask_outmail import entra
 from flask_outmail.diagnosis.microsoft import claims
 from flask_outmail.diagnosis.remedies import remedy_for
 from flask_outmail.errors import AuthenticationFailed, OutmailError, Throttled, TransportUnavailable
-from flask_outmail.masking import readable
+from flask_outmail.masking import Secrets, readable
 from flask_outmail.transports import graph_calls
 from flask_outmail.transports.smtp_client import MAX_REPLY_BYTES, ProtocolError, Reply, SmtpClient
 
@@ -190,7 +190,7 @@ def test_the_innermost_code_of_graph_wins_and_depth_has_an_end() -> None:
 
 
 def answer(text: str, status: int = 400) -> Any:
-    return SimpleNamespace(text=text, host="login.example", status_code=status, headers={})
+    return SimpleNamespace(text=text, host="login.example", status_code=status, headers={}, secrets=Secrets())
 
 
 @few
