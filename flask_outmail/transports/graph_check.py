@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from enum import Enum
 from time import monotonic, sleep
 from typing import Any
 from urllib.parse import quote
@@ -80,19 +81,29 @@ def check(calls: GraphCalls, message_id: str, settled_s: float) -> bool | None:
     return False if _delete_all(calls, found) else None
 
 
-def delete(calls: GraphCalls, draft_id: str) -> bool:
-    """Deletes a draft, whatever pause Graph has asked for; whether it is certain that it was there until now."""
+class Deleted(Enum):
+    """What became of a draft: it was there until now, somebody else had taken it, or that is not known."""
+
+    NOW = "now"
+    BEFORE = "before"
+    NOT_KNOWN = "not known"
+
+
+def delete(calls: GraphCalls, draft_id: str) -> Deleted:
+    """Deletes a draft, whatever pause Graph has asked for."""
     try:
         answer = calls.ask("DELETE", calls.url(f"messages/{quote(draft_id, safe='')}"), urgent=True)
     except (Lost, OutmailError):
-        return False
-    return answer.status == 204
+        return Deleted.NOT_KNOWN
+    if answer.status == 404 and answer.code.lower() == "erroritemnotfound":
+        return Deleted.BEFORE
+    return Deleted.NOW if answer.status == 204 else Deleted.NOT_KNOWN
 
 
 def _delete_all(calls: GraphCalls, found: Found) -> bool:
     # Every one, also behind one that could not be deleted.
     gone = [delete(calls, draft_id) for draft_id, _ in found.drafts]
-    return bool(gone) and all(gone)
+    return bool(gone) and all(one is Deleted.NOW for one in gone)
 
 
 def _moment(value: Any) -> datetime | None:

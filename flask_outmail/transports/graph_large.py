@@ -24,7 +24,7 @@ from .graph_attach import (
     request_bytes_of,
 )
 from .graph_calls import Answer, GraphCalls, Lost
-from .graph_check import delete, look, settle
+from .graph_check import Deleted, delete, look, settle
 from .graph_errors import is_fault
 from .graph_steps import Steps, faulty
 
@@ -95,7 +95,7 @@ def deliver_large(calls: GraphCalls, envelope: Envelope, content: Content, leavi
     Raises:
         TransportUnavailable, Throttled, AuthenticationFailed, RecipientsRefused, MessageRejected, InvalidMessage:
             nothing was accepted, and no draft is left as far as it could be deleted.
-        DeliveryUnknown: the last request left, and nothing tells what became of it.
+        DeliveryUnknown: the last request left, and nothing tells what became of it; or somebody else has the message.
     """
     delivery = _Delivery(Steps(calls, envelope), content, leaving)
     for _ in range(2):
@@ -104,12 +104,11 @@ def deliver_large(calls: GraphCalls, envelope: Envelope, content: Content, leavi
             for part in leaving:
                 attach(delivery.steps, draft.path, part)
         except StartOver:
-            if not delivery.give_up(draft):
-                # Somebody else may have deleted it: whoever took this process for dead, and sends the message now.
+            if delivery.give_up(draft) is not Deleted.NOW:
                 break
-        except BaseException:
+        except BaseException as exc:
             # Whatever it was, a person who ended the program too: a draft with people's data must not stay.
-            delivery.give_up(draft)
+            delivery.give_up(draft, exc)
             raise
         else:
             return delivery.send(draft)
@@ -186,22 +185,35 @@ class _Delivery:
             if keep is None or draft_id != keep.id:
                 delete(self.steps.calls, draft_id)
 
-    def give_up(self, draft: _Draft) -> bool:
-        """Deletes the draft; whether it is certain that it was there until now."""
+    def give_up(self, draft: _Draft, exc: BaseException | None = None) -> Deleted:
+        """Deletes the draft, because of `exc`.
+
+        Raises:
+            DeliveryUnknown: somebody else had deleted it: whoever took this process for dead, and sends the message
+                now. By another way it would be a second one. A person who ends the program (`exc`) goes first.
+        """
         calls = self.steps.calls
-        if delete(calls, draft.id) or delete(calls, draft.id):
-            return True
-        logger.warning("a draft could not be deleted", extra={"transport": calls.transport})
-        return False
+        deleted = delete(calls, draft.id)
+        if deleted is Deleted.NOT_KNOWN:
+            deleted = Deleted.NOW if delete(calls, draft.id) is Deleted.NOW else Deleted.NOT_KNOWN
+        if deleted is Deleted.NOT_KNOWN:
+            logger.warning("a draft could not be deleted", extra={"transport": calls.transport})
+        if deleted is Deleted.BEFORE and (exc is None or isinstance(exc, OutmailError)):
+            raise DeliveryUnknown(
+                "somebody else has deleted the draft, and may be sending the message",
+                code="draft_gone",
+                transport=calls.transport,
+            ) from exc
+        return deleted
 
     def send(self, draft: _Draft) -> Answer:
         try:
             return self._try_to_send(draft)
         except DeliveryUnknown as unknown:
             return settled(self.steps.calls, draft.message_id, unknown)
-        except OutmailError:
+        except OutmailError as exc:
             # Refused, or never asked. Anything else may have come while the request was under way: then it stays.
-            self.give_up(draft)
+            self.give_up(draft, exc)
             raise
 
     def _try_to_send(self, draft: _Draft) -> Answer:

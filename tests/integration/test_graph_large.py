@@ -16,8 +16,10 @@ from flask_outmail.envelope import Envelope
 from flask_outmail.errors import (
     AuthenticationFailed,
     ConfigurationError,
+    DeliveryUnknown,
     InvalidMessage,
     MessageRejected,
+    OutmailError,
     RecipientsRefused,
     SenderRefused,
     Throttled,
@@ -25,6 +27,7 @@ from flask_outmail.errors import (
 )
 from flask_outmail.message import Message
 from flask_outmail.simulator import Fault, Simulator
+from flask_outmail.transports.failover import Board, Failover, Way
 from flask_outmail.transports.graph import GraphTransport
 from flask_outmail.transports.graph_attach import (
     MAX_REQUEST_BYTES,
@@ -426,17 +429,28 @@ def test_a_file_that_vanishes_half_way_stops_everything(
     assert simulator.delivered == [] and drafts_left(simulator) == 0
 
 
-def test_whose_draft_somebody_else_deleted_makes_no_other(simulator: Simulator, make_transport: MakeTransport) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(endpoint="upload", delay_s=1.0, status=404, code="uploadSessionNotFound"),
+        Fault(endpoint="send", delay_s=1.0, status=403, code="ErrorSendAsDenied"),
+    ],
+    ids=str,
+)
+def test_whose_draft_somebody_else_deleted_makes_no_other_and_leaves_it_to_no_backup(
+    simulator: Simulator, make_transport: MakeTransport, fault: Fault
+) -> None:
     envelope = message(BIG_FILE)
-    slow, quick = make_transport(), make_transport({"settle_s": 0.0, "check": True})
+    first, quick = make_transport(), make_transport({"settle_s": 0.0, "check": True})
+    slow = Failover([Way("primary", first), Way("backup", make_transport())], Board(3))
     # Its process sleeps so long that another takes it for dead, makes sure that nothing can leave, and sends itself.
-    simulator.faults.add(Fault(endpoint="upload", delay_s=2.0, status=404, code="uploadSessionNotFound"))
+    simulator.faults.add(fault)
     outcome: list[object] = []
 
     def deliver() -> None:
         try:
             outcome.append(slow.deliver(envelope))
-        except TransportUnavailable as exc:
+        except OutmailError as exc:
             outcome.append(exc)
 
     thread = threading.Thread(target=deliver)
@@ -446,7 +460,7 @@ def test_whose_draft_somebody_else_deleted_makes_no_other(simulator: Simulator, 
     assert quick.check(envelope.message_id) is False
     quick.deliver(envelope)
     thread.join(20)
-    assert [type(one) for one in outcome] == [TransportUnavailable], "nothing left by the first"
+    assert [type(one) for one in outcome] == [DeliveryUnknown], "the other knows"
     sent_once(simulator)
 
 
