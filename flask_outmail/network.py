@@ -13,6 +13,7 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -174,18 +175,22 @@ def http_session(ca_file: str = "", *, plain: bool = False) -> requests.Session:
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """The `Retry-After` header in seconds, from either of its forms (RFC 9110 10.2.3); None without one."""
-    from datetime import datetime, timezone
-    from email.utils import parsedate_to_datetime
-
     value = (headers.get("Retry-After") or "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:10])
+    moment = http_date(value)
+    return None if moment is None else max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())
+
+
+def http_date(value: str) -> datetime | None:
+    """A date as HTTP writes it; None for what is none."""
+    from email.utils import parsedate_to_datetime
+
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, TypeError, OverflowError):
         return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
 @lru_cache(maxsize=1)

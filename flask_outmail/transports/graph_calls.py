@@ -12,6 +12,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -21,7 +22,7 @@ from .. import network
 from ..clouds import Cloud
 from ..errors import Throttled, TransportUnavailable
 from ..masking import Secrets, readable
-from ..network import retry_after_s
+from ..network import http_date, retry_after_s
 from ..tokens import TokenSource
 from .graph_lane import MAX_PAUSE_S, lane
 
@@ -73,7 +74,7 @@ class GraphSettings:
 class Answer:
     """What was answered. `code` is the most specific error code, "" when there is none; `text` its sentence.
 
-    `body` is the JSON object of a 2xx answer that has one.
+    `body` is the JSON object of a 2xx answer that has one; `at` is when it was made, on the server's clock.
     """
 
     status: int
@@ -82,6 +83,7 @@ class Answer:
     request_id: str = ""
     retry_after_s: float | None = None
     body: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    at: datetime | None = None
 
     @classmethod
     def read(cls, response: requests.Response, client_request_id: str = "", *, secret: str = "") -> Answer:
@@ -96,7 +98,8 @@ class Answer:
         succeeded = response.status_code < 300
         content = _body_of(response, MAX_ANSWER_BYTES if response.status_code in (200, 201) else MAX_ERROR_BYTES)
         if succeeded:
-            return cls(response.status_code, request_id=request_id, body=_json(content))
+            at = http_date(response.headers.get("Date", "")) if content else None
+            return cls(response.status_code, request_id=request_id, body=_json(content), at=at)
         code, text = (readable(secrets.mask(one[:_READ_CHARS])) for one in _error(_json(content)))
         code, text = code[:_CODE_CHARS], text[:_TEXT_CHARS]
         hint_s = retry_after_s(response.headers)

@@ -24,9 +24,13 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 5.0
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the mailbox holds under one Message-ID. `drafts` are the ids of unsent ones, with when they were made."""
+    """What the mailbox holds under one Message-ID. `drafts` are the ids of unsent ones, with when they were made.
+
+    `at` is when that was so. Both are of the server's clock.
+    """
 
     sent: bool
+    at: datetime
     drafts: Sequence[tuple[str, datetime | None]] = ()
 
 
@@ -43,7 +47,8 @@ def look(calls: GraphCalls, message_id: str, *, patience_s: float = PATIENCE_S) 
         return None
     read = [one for one in items if isinstance(one, dict) and isinstance(one.get("isDraft"), bool)]
     drafts = [(str(one["id"]), _moment(one.get("createdDateTime"))) for one in read if one["isDraft"] and one.get("id")]
-    return Found(sent=any(not one["isDraft"] for one in read), drafts=drafts)
+    at = answer.at or datetime.now(timezone.utc)
+    return Found(sent=any(not one["isDraft"] for one in read), at=at, drafts=drafts)
 
 
 def settle(calls: GraphCalls, message_id: str, within_s: float) -> bool | None:
@@ -75,7 +80,7 @@ def check(calls: GraphCalls, message_id: str, settled_s: float) -> bool | None:
         return None
     if found.sent:
         return True
-    newest_at = datetime.now(timezone.utc) - timedelta(seconds=settled_s)
+    newest_at = found.at - timedelta(seconds=settled_s)
     if any(made_at is None or made_at > newest_at for _, made_at in found.drafts):
         return None
     return False if _delete_all(calls, found) else None

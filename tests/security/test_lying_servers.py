@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -95,6 +97,24 @@ def test_an_answer_that_only_announces_another_is_no_refusal(
     liar = make_liar(b"HTTP/1.1 " + interim + b"\r\n\r\n", accepted, 1, pause_s=0.02)
     cloud = clouds({"simulator": {**simulator.cloud, "graph": f"https://localhost:{liar.port}"}})["simulator"]
     assert make_transport(graph={"cloud": cloud}).deliver(ENVELOPE).accepted
+
+
+# -- another time ----------------------------------------------------------------------------------------------------
+
+
+def test_how_old_a_draft_is_the_servers_clock_says(
+    simulator: Simulator, make_liar: MakeLiar, make_transport: Any
+) -> None:
+    """Where ours is ahead of it every draft looks old, also one that is on its way out: it must not be sent again."""
+    behind = datetime.now(timezone.utc) - timedelta(hours=1)
+    draft = {"id": "A1", "isDraft": True, "createdDateTime": (behind - timedelta(seconds=2)).isoformat()}
+    body = json.dumps({"value": [draft]}).encode()
+    head = f"Connection: close\r\nDate: {format_datetime(behind, usegmt=True)}\r\nContent-Length: {len(body)}\r\n\r\n"
+    liar = make_liar(OK + head.encode() + body)
+    cloud = clouds({"simulator": {**simulator.cloud, "graph": f"https://localhost:{liar.port}"}})["simulator"]
+    transport = make_transport(graph={"cloud": cloud, "check": True, "settle_s": 20.0})
+    assert transport.check("<one@contoso.example>") is None
+    assert [said.split(b" ")[0] for said in liar.heard] == [b"GET"], "and it is not deleted"
 
 
 # -- too much --------------------------------------------------------------------------------------------------------
