@@ -107,6 +107,9 @@ def take_all(browser: Browser, simulator: Simulator, folder: Path, patterns: lis
 def take(page: Page, path: Path) -> None:
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
+        # Chromium paints no frame that has never been in the window: the whole page has to be.
+        whole = page.evaluate("Math.max(innerHeight, document.documentElement.scrollHeight)")
+        page.set_viewport_size({"width": width, "height": whole})
         for scheme in SCHEMES:
             page.emulate_media(color_scheme=scheme)
             page.screenshot(path=f"{path}-{width}-{scheme}.png", full_page=True)
