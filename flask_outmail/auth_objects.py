@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from . import certificates
 from .errors import ConfigurationError, OutmailError
-from .models import AuthObject, Setup, utc_now
+from .models import PRIMARY, AuthObject, Setup, utc_now
 from .setup_values import Credential
 from .vault import Vault
 
@@ -82,6 +82,16 @@ def _previous(row: AuthObject, vault: Vault) -> dict[str, str]:
     return found
 
 
+def previous_ends_on(row: AuthObject, vault: Vault) -> date | None:
+    """The day on which the secret before the present one ends; None when none is kept, or nobody noted the day.
+
+    Raises:
+        SecretUnreadable: it cannot be read.
+    """
+    ends_on = _previous(row, vault).get("expires_on", "")
+    return date.fromisoformat(ends_on) if ends_on else None
+
+
 def merged(draft: Draft, row: AuthObject, vault: Vault) -> Credential:
     """The draft's credential, with the stored secret where the draft gives none."""
     new = replace(draft.credential, provider=row.provider, expires_on=draft.expires_on)
@@ -100,18 +110,13 @@ def merged(draft: Draft, row: AuthObject, vault: Vault) -> Credential:
     )
 
 
-def usage(session: Session) -> dict[int, int]:
-    """How many setups use each authentication object, by id: active and newest revisions of each connection count."""
-    in_use: dict[int, int] = {}
+def usage(session: Session) -> dict[int, list[Setup]]:
+    """The setups that use each authentication object, by id: the active and the newest revision of each connection."""
+    in_use: dict[int, list[Setup]] = {}
     for setup in _setups_in_force(session):
         if setup.auth_object_id is not None:
-            in_use[setup.auth_object_id] = in_use.get(setup.auth_object_id, 0) + 1
+            in_use.setdefault(setup.auth_object_id, []).append(setup)
     return in_use
-
-
-def users(session: Session, row: AuthObject) -> list[Setup]:
-    """The setups that keep an authentication object from being deleted: those that `usage` counts."""
-    return [setup for setup in _setups_in_force(session) if setup.auth_object_id == row.id]
 
 
 def by_expiry(session: Session) -> list[AuthObject]:
@@ -123,7 +128,7 @@ def by_expiry(session: Session) -> list[AuthObject]:
 def _setups_in_force(session: Session) -> Sequence[Setup]:
     rows = session.scalars(select(Setup).order_by(Setup.connection, Setup.revision)).all()
     force: dict[int, Setup] = {}
-    for connection in {row.connection for row in rows}:
+    for connection in sorted({row.connection for row in rows}, key=lambda name: (name != PRIMARY, name)):
         own = [row for row in rows if row.connection == connection]
         activated = [row for row in own if row.activated_at is not None]
         if activated:
@@ -229,8 +234,7 @@ def undo_replacement(session: Session, row: AuthObject, vault: Vault, *, by: str
     earlier = credential_of(row, vault).earlier
     if earlier is None:
         raise ConfigurationError("there is no earlier secret to go back to", code="credential_incomplete")
-    ends_on = _previous(row, vault).get("expires_on", "")
-    earlier = replace(earlier, expires_on=date.fromisoformat(ends_on) if ends_on else None)
+    earlier = replace(earlier, expires_on=previous_ends_on(row, vault))
     return replace_secret(session, row, earlier, vault, by=by, version=version)
 
 

@@ -38,6 +38,11 @@ class Checked:
     passed: bool
     told: str = ""
 
+    @property
+    def is_by_earlier(self) -> bool:
+        """Whether it passed only because the secret before the present one is still kept."""
+        return self.passed and bool(self.told)
+
 
 def place(row: AuthObject) -> str:
     """Where its page stands below the prefix: the name under which proofs and changes are noted."""
@@ -85,6 +90,19 @@ def last_checks(session: Session, rows: Sequence[AuthObject], vault: Vault) -> d
             proofs = select(Proof).where(_of_setup(setup, vault)).order_by(Proof.created_at.desc()).limit(1)
             _keep(found, setup.auth_object, session.scalar(proofs))
     return found
+
+
+def of_present(session: Session, row: AuthObject, vault: Vault) -> Checked | None:
+    """The newest check of exactly the secret or certificate that is stored now; None when there is none.
+
+    Raises:
+        SecretUnreadable: what is stored cannot be read.
+    """
+    known = vault.fingerprints(SetupValues(service="", credential=auth_objects.credential_of(row, vault)).canonical())
+    mine = and_(_own([row]), Proof.fingerprint.in_(known))
+    wanted = or_(mine, *(_of_setup(one, vault) for one in setups.using(session, row)))
+    rows = session.scalars(select(Proof).where(wanted).order_by(Proof.created_at.desc()).limit(20))
+    return next((found for proof in rows if (found := _checked(proof)) is not None), None)
 
 
 def changes(session: Session, row: AuthObject, *, limit: int = 20) -> Sequence[AuditEntry]:

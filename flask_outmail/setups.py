@@ -82,6 +82,16 @@ def active(session: Session, connection: str = PRIMARY) -> Setup | None:
     ).first()
 
 
+def last_verified(session: Session, connection: str = PRIMARY) -> Setup | None:
+    """The revision that was verified last, whether it is in use or not; None when none ever was."""
+    return session.scalars(
+        select(Setup)
+        .where(Setup.connection == connection, Setup.verified_at.is_not(None))
+        .order_by(Setup.verified_at.desc(), Setup.revision.desc())
+        .limit(1)
+    ).first()
+
+
 def find(session: Session, connection: str, revision: int) -> Setup | None:
     """A revision by its number."""
     return session.scalars(select(Setup).where(Setup.connection == connection, Setup.revision == revision)).first()
@@ -203,6 +213,13 @@ def changes(before: Setup | None, after: Setup, vault: Vault) -> list[Change]:
         if old_text != new_text:
             found.append(Change(name, old_text, new_text))
     return found
+
+
+def differences(before: Setup, values: SetupValues, vault: Vault) -> list[Change]:
+    """What differs in values that are not saved, like `changes`."""
+    after = row_of(values, vault)
+    after.auth_object = AuthObject(name=values.auth_object) if values.auth_object else None
+    return changes(before, after, vault)
 
 
 def _is_same_secret(before: Setup, after: Setup, vault: Vault) -> bool:

@@ -76,7 +76,7 @@ def auth_list(as_json: bool) -> None:
                 "credential": row.credential_words.removeprefix("client "),
                 "expires_on": row.expires_on.isoformat() if row.expires_on else None,
                 "days_left": row.days_left(utc_now().date()),
-                "used_by": in_use.get(row.id, 0),
+                "used_by": len(in_use.get(row.id, ())),
             }
             for row in by_expiry(session)
         ]

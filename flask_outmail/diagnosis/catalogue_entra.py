@@ -161,7 +161,8 @@ ENTRA: tuple[Entry, ...] = (
         title="There is no tenant with this ID or name",
         meaning="Microsoft's sign-in service of the chosen cloud does not know the tenant.",
         steps=(
-            "Copy Directory (tenant) ID from Microsoft Entra admin center > Overview and paste it here.",
+            "Copy Directory (tenant) ID from Microsoft Entra admin center > Overview and paste it here; it may have"
+            " been exchanged with the Application (client) ID.",
             "If the tenant belongs to the US Government or China cloud, choose that cloud.",
         ),
         who="you",

@@ -84,6 +84,7 @@ class Page:
         """Its checks and its changes, for the template."""
         found, row = engine(), self.row
         past: dict[str, Any] = {"checks": [], "changes": [], "deeds": DEEDS, "checks_days": CHECKS_DAYS}
+        past |= {"present": None, "previous_ends_on": None}
         if row is None:
             return past
         with found.database.session() as database:
@@ -91,6 +92,9 @@ class Page:
             with suppress(ConfigurationError):  # without a key nothing was proven either
                 since = utc_now() - timedelta(days=CHECKS_DAYS)
                 past["checks"] = credential_log.checks(database, row, found.vault, since=since)
+            with suppress(OutmailError):  # unreadable: the page says so elsewhere
+                past["present"] = credential_log.of_present(database, row, found.vault)
+                past["previous_ends_on"] = stored.previous_ends_on(row, found.vault)
         # A field's name in the log, and what it is called on the page.
         past["labels"] = {name: field.label.text for name, field in self.form._fields.items()}
         return past
@@ -175,7 +179,7 @@ def new_auth_object() -> ResponseReturnValue:
             return page.render(422)
     tell(f"“{row.name}” is stored.")
     if entered.make_days:
-        tell("A key and certificate were made: download the public part below and have it uploaded.", "warning")
+        tell("A key and certificate were made.")
         return redirect(url_for(".auth_object", object_id=row.id, **way_back()))
     if returns_to_setup():
         connection = wanted_connection()
@@ -361,6 +365,7 @@ def _run(entered: Entered, row: AuthObject | None = None) -> Run:
         run.passed = steps.passed(run.done)
         if row is None or not is_stored:
             return
+        run.settled = run.passed and not run.is_by_earlier
         told = [step.to_dict() for step in run.done]
         with suppress(OutmailError), found.database.session() as database:  # the test itself went as it went
             credential_log.add(database, row, found.vault, passed=run.passed, steps=told, by=by)
@@ -390,5 +395,5 @@ def delete_auth_object(object_id: int) -> ResponseReturnValue:
                 return redirect(url_for(".auth_objects"))
     with found.database.session() as database:
         row = database.get(AuthObject, object_id) or abort(404)
-        users = stored.users(database, row)
+        users = stored.usage(database).get(row.id, [])
     return render_template("outmail/auth_object_delete.html", row=row, users=users, delete_form=ActionForm()), status

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from flask import Response, jsonify, request
+from sqlalchemy.orm import Session
 
-from .. import setups
+from .. import credential_log, setups
 from ..current import Current
 from ..diagnosis.remedies import Remedy, remedy_for
 from ..engine import Engine
@@ -87,6 +89,8 @@ class Health:
     last_proof: Proof | None = None
     last_check: Proof | None = None
     last_accepted_at: datetime | None = None
+    #: Authentication objects whose newest secret or certificate Microsoft refuses: the one before serves.
+    by_earlier: Sequence[str] = ()
     workers: Sequence[Worker] = ()
     has_database: bool = True
     checked_at: datetime = field(default_factory=utc_now)
@@ -173,6 +177,10 @@ class Health:
     def issues(self) -> list[Issue]:
         found = [_issue_of(one) for one in self.failures]
         found += [_issue(one) for one in self.conditions if not one.is_symptom and _is_near(one)]
+        for name in self.by_earlier:
+            remedy = _remedy("credential_fallback")
+            title = f"Credential “{name}”: {remedy.title}."
+            found.append(Issue("credential_fallback", "warning", title, about=name, remedy=remedy))
         for worker in self.behind:
             title = f"The worker on {worker.host}, process {worker.pid}, uses another revision."
             found.append(Issue("worker_behind", "warning", title))
@@ -249,9 +257,23 @@ def health(engine: Engine) -> Health:
         workers = roster.listed(session)
         check = setups.last_proof(session, PRIMARY, setups.SCHEDULED)
         accepted_at = statistics.last_accepted_at(session)
+        by_earlier = _by_earlier(engine, session, rows.values())
     lines = [_line(engine, name, row) for name, row in rows.items()]
     proof = last_proof(engine, lines[0].current)
-    return Health(lines, incidents, counts, conditions, facts, proof, check, accepted_at, workers)
+    return Health(
+        lines, incidents, counts, conditions, facts, proof, check, accepted_at, by_earlier=by_earlier, workers=workers
+    )
+
+
+def _by_earlier(engine: Engine, session: Session, rows: Iterable[Setup | None]) -> list[str]:
+    objects = {row.auth_object_id: row.auth_object for row in rows if row is not None and row.auth_object}
+    found = []
+    for one in objects.values():
+        if one.previous_sealed:
+            with suppress(OutmailError):  # what cannot be read is told as that
+                checked = credential_log.of_present(session, one, engine.vault)
+                found += [one.name] if checked is not None and checked.is_by_earlier else []
+    return found
 
 
 def _line(engine: Engine, name: str, row: Setup | None) -> Line:

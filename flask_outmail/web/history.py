@@ -79,6 +79,7 @@ class Entry:
 
     row: Setup
     changes: list[Change]
+    is_first: bool
     is_active: bool
     is_proven: bool
 
@@ -96,6 +97,7 @@ def history() -> ResponseReturnValue:
             Entry(
                 row,
                 setups.changes(former, row, found.vault),
+                former is None,
                 known.active is not None and row.id == known.active.id,
                 is_revision_proven(found, row),
             )

@@ -15,7 +15,7 @@ from ..diagnosis.it_request import it_request
 from ..diagnosis.remedies import Remedy, is_listed, remedy_for
 from ..engine import Engine
 from ..errors import OutmailError
-from ..models import PRIMARY, Lane, Proof, Setup, Worker, utc_now
+from ..models import PRIMARY, AuthObject, Lane, Proof, Setup, Worker, utc_now
 from ..outbox import backlog, lanes, statistics
 from ..outbox.backlog import Slot
 from ..outbox.conditions import next_step
@@ -50,6 +50,8 @@ class CredentialLine:
     days_left: int | None
     remind_on: date | None
     link: str
+    #: Since when the secret before the present one is kept beside it, if it is.
+    kept_since: datetime | None
 
 
 @dataclass
@@ -172,13 +174,20 @@ def _credential_line(state: Health, credential: Credential) -> CredentialLine:
     left = credential.days_left(state.checked_at)
     step = next_step(left) if left is not None else None
     remind_on = credential.ends_at.date() - timedelta(days=step) if credential.ends_at and step is not None else None
-    return CredentialLine(credential, left, remind_on, _credential_link(state, credential.name))
+    row = _credential_row(state, credential.name)
+    link = _credential_link(state, credential.name)
+    return CredentialLine(credential, left, remind_on, link, row.replaced_at if row and row.previous_sealed else None)
 
 
 def _credential_link(state: Health, name: str) -> str:
     """The page of the authentication object of this name; "" when configuration holds the credential."""
+    row = _credential_row(state, name)
+    return url_for(".auth_object", object_id=row.id) if row is not None else ""
+
+
+def _credential_row(state: Health, name: str) -> AuthObject | None:
     objects = [line.row.auth_object for line in state.lines if line.row is not None and line.row.auth_object]
-    return next((url_for(".auth_object", object_id=one.id) for one in objects if one.name == name), "")
+    return next((one for one in objects if one.name == name), None)
 
 
 def _sources(engine: Engine, line: Line) -> list[Source]:

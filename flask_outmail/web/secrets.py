@@ -115,10 +115,7 @@ def _replacing(new: Credential) -> Callable[[Session, AuthObject, int], Any]:
 
 def _told_of(entered: Wanted) -> str:
     if entered.make_days:
-        return (
-            "A key and certificate were made: download the public part below and have it uploaded. Until then the one"
-            " before serves."
-        )
+        return "A key and certificate were made. Until the public part is uploaded in Entra, the one before serves."
     return "The new one is in use. The one before is kept, and serves should Microsoft refuse the new one."
 
 
@@ -150,10 +147,17 @@ def _switch(
         note(database, page.endpoint.rpartition(".")[2], credential_log.place(changed), kind)
         database.commit()
     found.connections.look_again()
+    by_earlier = any(run.is_by_earlier for run in page.runs)
     tell(told)
     for connection in good:
         released = release(found, connection)
-        tell(f"Connection “{connection}” was tested with it and works. {released}".strip())
+        if by_earlier:
+            tell(
+                f"Connection “{connection}” works by the one before: Microsoft does not take the new one yet.",
+                "warning",
+            )
+        else:
+            tell(f"Connection “{connection}” was tested with it and works. {released}".strip())
     for connection in held:
         tell(f"Connection “{connection}” is not proven with it: its mail is held.", "warning")
     return redirect(url_for(".auth_object", object_id=row.id))

@@ -19,6 +19,7 @@ from .activity import noted
 from .alerts import CHANNEL_LABELS
 from .auth_object_form import stored_certificate
 from .blueprint import actor, engine, pages, person, tell
+from .comparing import compared
 from .forms import SetupForm, csrf_refused, in_order, number, wanted_action
 from .setup_form import (
     Entered,
@@ -67,6 +68,8 @@ class Page:
     is_chosen: bool = False
     is_moved: bool = False
     is_back: bool = False
+    #: Whether the form shows what is stored, and nothing that was typed.
+    is_opened: bool = False
 
     def render(self, status: int = 200) -> ResponseReturnValue:
         found = engine()
@@ -156,7 +159,7 @@ def setup() -> ResponseReturnValue:
     elif known.newest is not None:
         show(form, plain_values_of(known.newest), newest_object)
         page.is_chosen = True
-    _restore_typed(page)
+    page.is_opened = not _restore_typed(page)
     return page.render()
 
 
@@ -165,11 +168,11 @@ def _completed(values: SetupValues) -> SetupValues:
     return service.complete(values, engine().environment) if service is not None else values
 
 
-def _restore_typed(page: Page) -> None:
+def _restore_typed(page: Page) -> bool:
     """Back from making an authentication object: what had been typed is there again, and the new object is chosen."""
     chosen = number(request.args.get("auth_object"))
     if not chosen or chosen not in {row.id for row in page.known.objects}:
-        return
+        return False
     typed = session.pop(_TYPED, {})
     for name, value in typed.items():
         if name in _KEPT:
@@ -183,6 +186,7 @@ def _restore_typed(page: Page) -> None:
             page.form[name].data = str(filled[name])
         page.is_chosen = bool(typed) or page.is_chosen
     page.is_back = bool(typed) and bool(page.known.in_use)
+    return True
 
 
 @pages.post("/setup")
@@ -299,6 +303,9 @@ def _run(known: Known, values: SetupValues, form: SetupForm) -> Run:
         if trial.passed and known.active is not None and not known.in_use_verified:
             # When the values are those in use, this test is what the held messages were waiting for.
             run.note = release(engine(), known.connection)
+        run.settled = _know(known.connection).in_use_verified
+        if not trial.passed and not known.locked_by:
+            run.compared = compared(engine(), known.connection, trial.values)
 
     facts = [f"Mail service: {values.service}, {values.host}:{values.port}, TLS {values.tls}"]
     facts.append(f"Mailbox or user: {values.username or 'none'}; From: {values.from_address}")

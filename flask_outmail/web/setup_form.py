@@ -21,6 +21,14 @@ from .forms import SetupForm, number
 # What a browser sends back need not be what it was given, and some databases refuse to look for just any text.
 _PROOF = re.compile(r"[0-9a-f]{32}")
 _HOST_AND_PORT = re.compile(r"(?P<host>[^:\s]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
+#: What a stored password is bound to. The first that differs is told.
+_CHANGED = {
+    "host": "You changed the host.",
+    "port": "You changed the port.",
+    "username": "You changed the user name.",
+    "tls": "You switched TLS off.",
+}
+_AGAIN = "Enter the password again: the stored one goes only where it was stored for."
 #: What the set-up form and a setup share by name and type.
 _TEXTS = ("username", "from_address", "from_name", "failure_alerts_to")
 
@@ -222,16 +230,17 @@ def _with_password(
     values = setups.with_stored_password(values, known.stored)
     had_one = bool(known.stored and known.stored.password)
     if not values.password and (had_one or (proof is not None and proof.password_sealed)):
-        entered.problems["password"] = f"You changed the {_changed(values, known.stored)}. Enter the password again."
+        entered.problems["password"] = f"{_why_again(values, known.stored)} {_AGAIN}"
     return values
 
 
-def _changed(values: SetupValues, stored: SetupValues | None) -> str:
-    if stored is None or not stored.password:
-        return "host or the user name, or the test was long ago"
-    names = {"host": "host", "port": "port", "username": "user name", "tls": "TLS"}
-    changed = [word for name, word in names.items() if str(getattr(values, name)) != str(getattr(stored, name))]
-    return " and the ".join(changed) or "server"
+def _why_again(values: SetupValues, stored: SetupValues | None) -> str:
+    """Why a stored password cannot stand in for an empty field; see `setups.with_stored_password`."""
+    if stored is not None and stored.password:
+        for name, sentence in _CHANGED.items():
+            if getattr(values, name) != getattr(stored, name):
+                return sentence
+    return "You changed the server or the user name, or the test was long ago."
 
 
 def warnings(values: SetupValues) -> dict[str, str]:

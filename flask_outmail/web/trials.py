@@ -14,6 +14,7 @@ from ..diagnosis import report
 from ..diagnosis.steps import Step
 from ..frames import frames
 from ..models import utc_now
+from .comparing import Compared
 from .texts import said
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,10 @@ class Run:
     passed: bool = False
     proof_id: str = ""
     note: str = ""
+    #: After a test of a setup that did not pass: what passed last.
+    compared: Compared | None = None
+    #: Whether what the page asked for is done now: mail flows, or Microsoft takes what is stored.
+    settled: bool = False
     broke: bool = False
 
     def steps(self) -> Iterator[Step]:
@@ -67,6 +72,11 @@ class Run:
     def failed_step(self) -> tuple[int, Step] | None:
         found = [(number, step) for number, step in enumerate(self.done, 1) if step.state == "failed"]
         return found[0] if found else None
+
+    @property
+    def is_by_earlier(self) -> bool:
+        """Whether the token was had by the secret before the newest, which was refused."""
+        return any(step.key == "token" and step.state == "warning" for step in self.done)
 
     @property
     def warned_count(self) -> int:
@@ -101,6 +111,7 @@ def stream(run: Run) -> Response:
                 "done": True,
                 "passed": run.passed,
                 "proof": run.proof_id,
+                "settled": run.settled,
                 "summary": render_template("outmail/_summary.html", run=run).strip(),
                 "html": render_template("outmail/_verdict.html", run=run),
             }

@@ -112,7 +112,7 @@ def test_what_a_setup_uses_cannot_be_deleted_and_what_none_uses_can(session: Ses
     first = setups.save(session, values(), vault, by="ann", seen_revision=0, auth_object=row)
     setups.activate(first, by="ann")
     session.commit()
-    assert auth_objects.usage(session) == {row.id: 1}
+    assert auth_objects.usage(session) == {row.id: [first]}
     with pytest.raises(InUse):
         auth_objects.delete(session, row)
     second = setups.save(session, values(), vault, by="ann", seen_revision=1)

@@ -170,7 +170,7 @@ def test_a_secret_gives_way_to_a_certificate_made_on_the_page(
     page.check("input[value=made]")
     assert page.is_visible("#valid_days") and not page.is_visible("#client_secret"), "only what the choice needs"
     page.click("button:has-text('Switch over')")
-    page.wait_for_selector("text=Until then the one before serves")
+    page.wait_for_selector("text=the one before serves")
     with page.expect_download() as download:
         page.click("text=Download public part (.cer)")
     download.value.save_as(tmp_path / "public.cer")

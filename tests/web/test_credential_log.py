@@ -46,6 +46,20 @@ def test_an_object_that_nobody_has_tried_says_so(kept: Site) -> None:
     assert "None yet. Each test of it" in stored(kept)
 
 
+def test_the_list_begins_with_what_expires_first_and_names_who_uses_it(kept: Site) -> None:
+    for name, ends_on in (("Later", "2028-01-31"), ("Soonest", "2026-12-01"), ("Undated", "")):
+        kept.post("/auth-objects/new", action="save", **kept.object_fields(name=name, expires_on=ends_on))
+    kept.save_tested(kept.graph_fields())
+    kept.save(kept.graph_fields(from_name="Shop"), action="save_draft")
+    kept.save(kept.graph_fields(), query="?connection=backup")
+    page = kept.get("/auth-objects/").text
+    names = [one.split(" Microsoft")[0] for one in cells(page, "Name")]
+    assert names == ["Soonest", "Contoso mailer", "Later", "Undated"]
+    assert cells(page, "Expires")[3] == "no date given"
+    assert cells(page, "Used by") == ["nothing", "primary , backup", "nothing", "nothing"]
+    assert [one.split()[0] for one in cells(page, "Last check")] == ["none", "passed", "none", "none"]
+
+
 def test_a_test_of_what_is_stored_is_a_check_and_one_of_other_values_is_none(kept: Site) -> None:
     try_it(kept, tenant="contoso.onmicrosoft.com")
     kept.post("/auth-objects/1", action="test", **kept.object_fields(version="1"))

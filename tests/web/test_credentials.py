@@ -188,7 +188,7 @@ def test_a_new_secret_can_be_tested_before_anything_changes(in_use: Site, applic
 
 def test_a_secret_gives_way_to_a_certificate_that_is_uploaded_later(in_use: Site, application: Any) -> None:
     page = replace(in_use, secret_kind="made", valid_days="365")
-    assert "Until then the one before serves" in page.text
+    assert "Until the public part is uploaded in Entra, the one before serves" in page.text
     assert in_use.mail.send(make_message()).accepted, "the old secret serves"
     cannot = in_use.post("/auth-objects/1/secret/forget", token_from="/auth-objects/1", version=version(in_use))
     assert cannot.status_code == 422 and "does not take the present one yet" in cannot.text
@@ -199,6 +199,38 @@ def test_a_secret_gives_way_to_a_certificate_that_is_uploaded_later(in_use: Site
     assert credential_of(in_use).earlier is None
     application.secret_expired = True
     in_use.mail.send(make_message())
+
+
+def test_while_the_new_one_is_not_taken_no_page_says_that_all_is_well(in_use: Site, application: Any) -> None:
+    page = replace(in_use, secret_kind="made", valid_days="365").text
+    assert "works by the one before: Microsoft does not take the new one yet." in page
+    assert "was tested with it and works" not in page
+    assert "Microsoft does not take the new one yet: the one before it serves." in page
+    assert "The one before ends on 15 Apr 2027" in page
+    assert "The new secret or certificate is not taken yet" in in_use.get("/").text
+    listed = in_use.get("/auth-objects/").text
+    assert "the one before is kept" in listed and "look at this" in listed
+    assert [one["code"] for one in in_use.get("/health.json").json["issues"]] == ["credential_fallback"]
+
+    public = in_use.client.get("/outmail/auth-objects/1/certificate.cer").data
+    in_use.simulator.upload_certificate(public, application.client_id)
+    fields = in_use.object_fields(client_id=application.client_id, client_secret="", expires_on="")
+    in_use.post("/auth-objects/1", action="test", version=version(in_use), **fields)
+    page = in_use.get("/auth-objects/1").text
+    assert "Microsoft takes the new one, and the one before it is still kept." in page and "Delete it as soon" in page
+    assert in_use.get("/health.json").json["issues"] == []
+    assert "Kept beside it" in in_use.get("/").text, "nobody forgets it"
+
+
+def test_a_certificate_is_asked_to_be_uploaded_until_microsoft_takes_it(site: Site, application: Any) -> None:
+    wanted = "Microsoft has to be given the public part"
+    assert wanted in make_certificate(site, client_id=application.client_id).text
+    fields = site.object_fields(client_id=application.client_id, client_secret="", version="1")
+    assert wanted in site.post("/auth-objects/1", action="test", **fields).text, "it was refused"
+    public = site.client.get("/outmail/auth-objects/1/certificate.cer").data
+    site.simulator.upload_certificate(public, application.client_id)
+    assert wanted not in site.post("/auth-objects/1", action="test", **fields).text
+    assert wanted not in site.get("/auth-objects/1").text
 
 
 def test_a_replacement_can_be_undone_and_done_again(in_use: Site, application: Any) -> None:

@@ -85,4 +85,13 @@ def test_old_revisions_stand_on_further_pages_and_each_is_compared_with_the_one_
         found = re.search(r'href="/outmail(/history[^"]*revision=\d+)"', text)
         path = found[1] if found else ""
     assert seen == [20, 20, 5]
-    assert ports == [*((f"{port - 1}", f"{port}") for port in range(1044, 1000, -1)), ("–", "1000")]
+    assert ports == [(f"{port - 1}", f"{port}") for port in range(1044, 1000, -1)]
+
+
+def test_the_first_revision_shows_what_it_set_and_nothing_before_it(revised: Site) -> None:
+    text = revised.get("/history").text
+    first = text[text.index('id="om-rev-1"') :].partition("</article>")[0]
+    assert "<table" not in first
+    set_then = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", first))
+    assert set_then["From name"] == "Contoso" and set_then["Password"] == "set"
+    assert "–" not in set_then.values(), "what was not set is not listed"

@@ -304,7 +304,16 @@ def test_a_stored_password_is_kept_for_its_server_and_asked_again_for_another(si
     site.save_tested(site.smtp_fields())
     assert re.search(r"All \d+ steps", site.test(site.smtp_fields(password="")).text)
     elsewhere = site.test(site.smtp_fields(password="", host="evil.example"))
-    assert elsewhere.status_code == 422 and "Enter the password again" in elsewhere.text
+    assert elsewhere.status_code == 422 and "You changed the host. Enter the password again" in elsewhere.text
+    token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', site.get("/setup").text)
+    assert token
+    german = site.client.post(
+        "/outmail/setup/test",
+        data={**site.smtp_fields(password="", port="1"), "csrf_token": token[1]},
+        headers={"Accept-Language": "de"},
+    )
+    [line] = [json.loads(line) for line in german.text.splitlines()]
+    assert line["errors"]["password"].startswith("Sie haben den Port geändert. Geben Sie das Kennwort noch einmal ein:")
 
 
 def test_of_two_people_who_save_the_second_is_told_and_keeps_what_was_typed(site: Site) -> None:

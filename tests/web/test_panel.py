@@ -52,6 +52,34 @@ def test_the_request_for_it_asks_for_the_kind_of_credential_that_is_chosen(site:
     assert "Managed Identities" in site.get("/setup?auth_object=1").text
 
 
+def hints(text: str) -> list[str]:
+    """The hints of the set-up page that are shown for the chosen service."""
+    shown = re.sub(r"<span data-for-\w+ hidden>.*?</span>", "", text)
+    return [
+        re.sub(r"<[^>]+>", "", one).strip() for one in re.findall(r'<p class="om-hint" id="[^"]+">(.*?)</p>', shown)
+    ]
+
+
+def test_each_service_has_hints_of_its_own(site: Site) -> None:
+    site.post("/auth-objects/new", action="save", **site.object_fields())
+    graph, smtp = site.test(site.graph_fields()).text, site.test(site.smtp_fields()).text
+    ports = "587 with STARTTLS, 465 with TLS from the start."
+    assert ports not in hints(graph) and ports in hints(smtp)
+    assert "Filled in by this mail service." in hints(graph) and "Filled in by this mail service." not in hints(smtp)
+
+
+def test_the_page_says_what_is_in_use_and_what_is_only_a_draft(site: Site) -> None:
+    site.save(site.smtp_fields())
+    held = "Mail is held: revision 1 is in use, and no test has passed for it."
+    assert held in site.get("/setup").text
+    assert held in site.test(site.smtp_fields(port="1")).text
+    assert held not in site.test(site.smtp_fields()).text, "the test was what it waited for"
+    page = site.get("/setup").text
+    assert held not in page and "draft" not in page.partition("</h1>")[0]
+    page = site.save(site.smtp_fields(from_name="Shop"), action="save_draft").text
+    assert "Below is revision 2, a draft. Revision 1 is in use." in page
+
+
 def test_a_failed_test_of_other_values_says_nothing_about_what_is_in_force(site: Site) -> None:
     site.save_tested(site.smtp_fields())
     site.test(site.smtp_fields(password="another"))

@@ -121,6 +121,8 @@
       const needsObject = chosen.dataset.needsObject === "yes";
       form.querySelector("[data-objects]").hidden = !needsObject;
       form.querySelectorAll("[data-for-objects]").forEach((box) => { box.hidden = !needsObject; });
+      form.querySelectorAll("[data-for-others]").forEach((box) => { box.hidden = needsObject; });
+      document.querySelectorAll(".outmail [data-for-service]").forEach((box) => { box.hidden = box.dataset.forService !== chosen.value; });
       form.querySelector("[data-password]").hidden = needsObject;
       form.querySelector("[data-field=username] [data-label]").textContent = needsObject ? t("Username (mailbox to send as)") : t("Username");
       field("shown_service").value = chosen.value;
@@ -206,6 +208,7 @@
         result.append(template.content);
         live.classList.add("om-hidden");  // still spoken; the verdict shows the same words
       }
+      if (told.settled) document.querySelectorAll(".outmail [data-unsettled]").forEach((box) => box.remove());
       const proof = form.elements["proof"];
       if (proof) proof.value = told.proof || "";
       for (const [name, sentence] of Object.entries(told.errors || {})) addError(form, name, sentence);
