@@ -284,7 +284,7 @@ def model_page() -> str:
         noted = re.findall(r"((?:    #: .*\n)+)    (\w+): Mapped", inspect.getsource(kind))
         notes = {name: " ".join(re.findall(r"#: (.*)", words)) for words, name in noted}
         lines += [f"## {kind.__name__}", "", f"Table `{table.name}`. {inspect.cleandoc(kind.__doc__ or '')}", ""]
-        lines += ["| column | type | may be empty | |", "| --- | --- | --- | --- |"]
+        lines += ["| column | type | may be empty | note |", "| --- | --- | --- | --- |"]
         for column in table.columns:
             moment = isinstance(column.type, models.UtcDateTime)
             sort = "moment" if moment else str(column.type).lower()
