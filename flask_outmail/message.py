@@ -386,14 +386,10 @@ def _check_attachment(attachment: Attachment) -> None:
         check_header_text(f"attachment header {name}", str(text))
 
 
-def _listed(given: Any) -> Any:
-    """What was given, as something that may be read twice."""
-    if isinstance(given, str):
-        # One address in place of a list is a slip that would otherwise become one recipient per letter.
-        return [given]
-    if not given:
-        return []
-    return given if hasattr(given, "__len__") else list(given)
+def _listed(given: Any) -> list[Any]:
+    """What was given, as a list that may be read twice and added to."""
+    # One address in place of a list is a slip that would otherwise become one recipient per letter.
+    return [given] if isinstance(given, str) else list(given or ())
 
 
 @lru_cache(64)

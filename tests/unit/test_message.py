@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,10 @@ def test_lists_are_kept_and_what_can_be_read_once_becomes_one() -> None:
     empty: list[Any] = []
     filled_later = Message(recipients=empty, cc=empty, bcc=empty, attachments=empty)
     assert filled_later.recipients is filled_later.cc is filled_later.bcc is filled_later.attachments is empty
+    filled_later.add_recipient("ann@x.example")
+    tuples = Message(recipients=("ann@x.example",))
+    tuples.add_recipient("bob@x.example")
+    assert tuples.recipients == ["ann@x.example", "bob@x.example"]
     read = Message(recipients=iter(given[0]), cc=iter(given[1]), bcc=iter(given[2]), attachments=iter(given[3]))  # type: ignore[arg-type]
     assert [read.recipients, read.cc, read.bcc, read.attachments] == given
     assert Message(cc="cy@x.example", bcc="bob@x.example").send_to == {"cy@x.example", "bob@x.example"}
@@ -173,8 +178,14 @@ def test_a_repr_shows_neither_addresses_nor_subject() -> None:
     assert "diagnosis" not in shown and "ann@" not in shown
 
 
+def test_date_and_charset_stand_as_they_were_given() -> None:
+    made = message(date=1_780_000_000.0, charset="iso-8859-1", body="Grüße")
+    content = bytes(Envelope.for_message(made).content)
+    assert b"28 May 2026" in content and b'charset="iso-8859-1"' in content
+
+
 def test_the_message_id_is_of_the_senders_domain_and_names_no_machine() -> None:
-    assert message().msgId.endswith("@x.example>")
+    assert re.fullmatch(r"<\d{16}\.[0-9a-f]{18}@x\.example>", message().msgId)
     later = message(sender=None)
     later.sent_by("Shop <shop@shop.example>")
     assert later.msgId.endswith("@shop.example>")
