@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from . import certificates
-from .errors import ConfigurationError, OutmailError
+from .errors import OutmailError
 from .models import PRIMARY, AuthObject, Setup, utc_now
 from .setup_values import Credential
 from .vault import Vault
@@ -227,13 +227,12 @@ def undo_replacement(session: Session, row: AuthObject, vault: Vault, *, by: str
     """Puts the kept secret back in place and keeps the present one instead. Flushes; the caller commits.
 
     Raises:
-        Conflict: somebody changed the object since `version`.
+        Conflict: somebody changed the object since `version`, or deleted the one that was kept.
         SecretUnreadable: a secret cannot be read.
-        ConfigurationError: none is kept.
     """
     earlier = credential_of(row, vault).earlier
     if earlier is None:
-        raise ConfigurationError("there is no earlier secret to go back to", code="credential_incomplete")
+        raise Conflict("there is no earlier secret to go back to any more", by=row.updated_by)
     earlier = replace(earlier, expires_on=previous_ends_on(row, vault))
     return replace_secret(session, row, earlier, vault, by=by, version=version)
 

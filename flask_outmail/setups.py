@@ -138,10 +138,12 @@ def save(
         Conflict: somebody saved a revision in the meantime; nothing was stored.
     """
     row = row_of(values, vault)
-    row.connection, row.revision, row.created_by, row.restored_from = connection, seen_revision + 1, by, restored_from
+    row.connection, row.created_by, row.restored_from = connection, by, restored_from
     row.auth_object_id = auth_object.id if auth_object else None
     newest = session.scalar(select(func.max(Setup.revision)).where(Setup.connection == connection)) or 0
-    if newest == seen_revision:
+    # Where nothing is stored, as in a database that was made anew, nobody's work is in the way.
+    if newest in (0, seen_revision):
+        row.revision = newest + 1
         session.add(row)
         try:
             session.flush()

@@ -14,7 +14,7 @@ from ..providers import PROVIDERS
 from ..setup_values import CLIENT_CREDENTIALS, Credential
 from . import pasted
 from .blueprint import days_until
-from .forms import AuthObjectForm, SecretForm
+from .forms import AuthObjectForm, SecretForm, told_by
 
 _FILE_MAX_BYTES = 100_000
 #: What shows Microsoft who the application is, where something is stored for that.
@@ -47,7 +47,7 @@ class Entered:
 
 def read(form: AuthObjectForm, row: AuthObject | None, engine: Engine) -> Entered:
     """The form, cleaned of what pasting adds. `row` is the stored object when one is edited."""
-    found = {name: str(errors[0]) for name, errors in form.errors.items() if name and errors and name != "csrf_token"}
+    found = told_by(form)
     provider = row.provider if row is not None else form.provider.data or next(iter(PROVIDERS))
     if row is None and form.pasted.data and "tenant" in getattr(PROVIDERS.get(provider), "fields", ()):
         _sort_in(form, found)

@@ -102,10 +102,8 @@ def days_until(day: date) -> int:
     return (day - utc_now().date()).days
 
 
-def expiry_level(day: date | None) -> str:
+def expiry_level(day: date) -> str:
     """How near the end of a credential is: "", "warning" (a month or less) or "bad" (past)."""
-    if day is None:
-        return ""
     left = days_until(day)
     return "bad" if left < 0 else "warning" if left <= 30 else ""
 

@@ -38,6 +38,11 @@ def csrf_refused(form: FlaskForm) -> bool:
     return bool(token is not None and token.errors)
 
 
+def told_by(form: FlaskForm) -> dict[str, str]:
+    """What the fields themselves found wrong with what was typed: field → sentence. Call after `validate`."""
+    return {name: str(errors[0]) for name, errors in form.errors.items() if name and name != "csrf_token"}
+
+
 def in_order(form: FlaskForm, problems: dict[str, str]) -> dict[str, str]:
     """Problems in the order of the form's fields, as a person meets them."""
     places = {name: place for place, name in enumerate(form._fields)}

@@ -25,6 +25,7 @@ from .texts import words
 logger = logging.getLogger(__name__)
 
 OWN_BASE = "outmail/base.html"
+_LET_IN = "outmail.let_in"
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -59,6 +60,7 @@ def let_in() -> ResponseReturnValue | None:
     if not current_app.secret_key:
         # Without it no form can carry a token, and nothing here may be changed.
         raise ConfigurationError("SECRET_KEY is not set, so no form can be protected", code="secret_key_missing")
+    request.environ[_LET_IN] = True
     return None
 
 
@@ -86,8 +88,8 @@ def _forbidden() -> ResponseReturnValue:
 
 @pages.after_request
 def add_to_the_activity(response: Response) -> Response:
-    """Every change leaves a line of who made it."""
-    if request.method == "POST" and response.status_code < 400 and request.endpoint:
+    """Every change leaves a line of who made it. Whoever was sent to the log-in has made none."""
+    if request.method == "POST" and request.environ.get(_LET_IN) and response.status_code < 400:
         note_change(engine())
     return response
 

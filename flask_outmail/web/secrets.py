@@ -28,12 +28,16 @@ from .activity import note
 from .auth_object_form import MADE_HERE, OWN, offer_choices, read_secret, stored_certificate, wanted_days
 from .auth_objects import MADE_LATER, note_proven, try_with_setups, wanted
 from .blueprint import ID, actor, ago, engine, needs, pages, person, tell
-from .forms import SecretForm, csrf_refused, demand_csrf, in_order, number, wanted_action
+from .forms import SecretForm, csrf_refused, demand_csrf, in_order, number, told_by, wanted_action
 from .setup_saving import release
 from .trials import Run, refuse, stream
 
 #: Names the change that a person wants although a test did not pass.
 ANYWAY = "anyway"
+_UNREADABLE = (
+    "The present secret cannot be read with the present keys, so it cannot be kept beside the new one. Enter the new"
+    " one on the page of the authentication object instead."
+)
 
 
 @dataclass
@@ -84,10 +88,7 @@ def replace_secret(object_id: int) -> ResponseReturnValue:
     try:
         present = stored.credential_of(row, engine().vault)
     except OutmailError:
-        page.refused = (
-            "The present secret cannot be read with the present keys, so it cannot be kept beside the new one. Enter"
-            " the new one on the page of the authentication object instead."
-        )
+        page.refused = _UNREADABLE
         return page.render(422)
     new = entered.new
     if not entered.make_days:
@@ -165,10 +166,7 @@ def _switch(
 
 def _is_present(row: AuthObject, wanted: Credential) -> bool:
     """Whether what is stored shows Microsoft the very secret or certificate that is wanted."""
-    try:
-        return stored.shown_first(stored.credential_of(row, engine().vault)) == stored.shown_first(wanted)
-    except OutmailError:
-        return False
+    return stored.shown_first(stored.credential_of(row, engine().vault)) == stored.shown_first(wanted)
 
 
 @pages.post(f"/auth-objects/<{ID}:object_id>/secret/undo")
@@ -238,8 +236,8 @@ def stream_secret_test(object_id: int) -> Response:
         return refuse("Nothing was tested: the form needs attention.", page.problems, status=422)
     try:
         present = stored.credential_of(row, engine().vault)
-    except OutmailError as exc:
-        return refuse(str(exc), status=422)
+    except OutmailError:
+        return refuse(_UNREADABLE, status=422)
     return stream(_run(stored.with_new_secret(present, entered.new).newest))
 
 
@@ -248,8 +246,7 @@ def _read(page: Page) -> Wanted:
     form = page.form
     form.validate()
     page.csrf_failed = csrf_refused(form)
-    found = {name: str(errors[0]) for name, errors in form.errors.items() if name and errors and name != "csrf_token"}
-    page.problems = found
+    page.problems = found = told_by(form)
     if days := wanted_days(form):
         if wanted_action() == "test":
             found["secret_kind"] = MADE_LATER

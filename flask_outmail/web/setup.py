@@ -174,9 +174,8 @@ def _restore_typed(page: Page) -> bool:
     if not chosen or chosen not in {row.id for row in page.known.objects}:
         return False
     typed = session.pop(_TYPED, {})
-    for name, value in typed.items():
-        if name in _KEPT:
-            page.form[name].data = value
+    for name in typed.keys() & _KEPT:
+        page.form[name].data = typed[name]
     page.form.auth_object.data = str(chosen)
     service = service_named(page.form.service.data)
     row = next(row for row in page.known.objects if row.id == chosen)

@@ -16,7 +16,7 @@ from ..errors import ConfigurationError, OutmailError, SecretUnreadable
 from ..models import PRIMARY, AuthObject, Proof, Setup
 from ..services import MailService
 from ..setup_values import CONNECTION_NAME, TLS_CHOICES, Credential, SetupValues, Tls
-from .forms import SetupForm, number
+from .forms import SetupForm, number, told_by
 
 # What a browser sends back need not be what it was given, and some databases refuse to look for just any text.
 _PROOF = re.compile(r"[0-9a-f]{32}")
@@ -132,16 +132,14 @@ def service_named(name: str | None) -> MailService | None:
 
 def read(form: SetupForm, known: Known, engine: Engine, session: Session) -> Entered:
     """The form as values, with everything filled in that need not be typed."""
-    entered = Entered(_typed(form))
-    for name, found in form.errors.items():
-        if name and found and name != "csrf_token":
-            entered.problems[name] = str(found[0])
+    entered = Entered(_typed(form), problems=told_by(form))
     service = service_named(form.service.data)
     if service is None:
         entered.problems["service"] = "Choose the kind of mail service."
         return entered
-    _drop_what_the_former_service_showed(form, service, entered, engine)
-    credential = _credential(form, service, entered, engine, session)
+    row = session.get(AuthObject, number(form.auth_object.data))
+    _drop_what_the_former_service_showed(form, service, row, entered, engine)
+    credential = _credential(row, service, entered, engine)
     values = replace(entered.values, credential=credential)
     if not values.from_address and "@" in values.username:
         values = replace(values, from_address=values.username)
@@ -178,25 +176,20 @@ def _port(text: str) -> int:
 
 
 def _drop_what_the_former_service_showed(
-    form: SetupForm, service: MailService, entered: Entered, engine: Engine
+    form: SetupForm, service: MailService, row: AuthObject | None, entered: Entered, engine: Engine
 ) -> None:
     shown = service_named(form.shown_service.data)
     if shown is None or shown.name == service.name:
         return
-    filled = filled_by(shown, None, engine)
+    filled = filled_by(shown, row, engine)
     changes: dict[str, Any] = {name: {"host": "", "port": 0, "tls": "starttls"}[name] for name in shown.locked}
     if entered.values.port == filled["port"]:
         changes["port"] = 0
     entered.values = replace(entered.values, **changes)
 
 
-def _credential(
-    form: SetupForm, service: MailService, entered: Entered, engine: Engine, session: Session
-) -> Credential | None:
-    if not service.needs_auth_object:
-        return None
-    row = session.get(AuthObject, number(form.auth_object.data))
-    if row is None:
+def _credential(row: AuthObject | None, service: MailService, entered: Entered, engine: Engine) -> Credential | None:
+    if row is None or not service.needs_auth_object:
         return None
     entered.auth_object = row
     entered.values = replace(entered.values, auth_object=row.name)

@@ -42,11 +42,10 @@ class Clash:
         return self.theirs.created_by or "Somebody"
 
 
-def clash(engine: Engine, session: Session, known: Known, mine: Entered, *, seen_revision: int) -> Clash | None:
-    """What somebody saved since `seen_revision`, beside what was typed here; None when nobody did."""
+def clash(engine: Engine, session: Session, known: Known, mine: Entered, *, seen_revision: int) -> Clash:
+    """What somebody saved since `seen_revision`, beside what was typed here."""
     theirs = setups.latest(session, known.connection)
-    if theirs is None:
-        return None
+    assert theirs is not None  # noqa: S101 -- without a revision nothing stands in the way
     base = setups.find(session, known.connection, seen_revision)
     ours = setups.row_of(mine.values, engine.vault)
     ours.auth_object = mine.auth_object

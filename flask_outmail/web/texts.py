@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any
 
-from flask import current_app, has_request_context, request
+from flask import current_app, request
 
 from ..engine import engine_of_current_app
 from ..words import Words, known_language
@@ -36,8 +36,6 @@ SCRIPT_WORDS = (
 
 def words() -> Words:
     """The words for this request: in the language of `OUTMAIL_LOCALE`, Flask-Babel's, or the browser's best."""
-    if not has_request_context():
-        return Words()
     # Kept with the request: `g` may outlive it, where an application context was there before.
     if _KEPT not in request.environ:
         request.environ[_KEPT] = Words(_language(), engine_of_current_app().settings.timezone)

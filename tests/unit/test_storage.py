@@ -95,6 +95,15 @@ def test_of_two_people_who_edit_at_once_the_second_is_told(session: Session, vau
     assert row.name == "One"
 
 
+def test_who_goes_back_to_a_secret_that_was_forgotten_meanwhile_is_told(session: Session, vault: Vault) -> None:
+    row = create(session, vault)
+    auth_objects.replace_secret(session, row, Credential(client_secret="new"), vault, by="ann", version=1)
+    auth_objects.forget_previous(session, row, by="bob", version=2)
+    with pytest.raises(Conflict) as caught:
+        auth_objects.undo_replacement(session, row, vault, by="ann", version=2)
+    assert caught.value.by == "bob" and auth_objects.credential_of(row, vault).client_secret == "new"
+
+
 def test_a_name_can_be_used_once(session: Session, vault: Vault) -> None:
     create(session, vault)
     with pytest.raises(NotUnique):

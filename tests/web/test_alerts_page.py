@@ -63,6 +63,11 @@ def test_a_dismissed_incident_is_found_among_the_closed_ones_with_who_did_it(bro
     text = broken.post("/alerts/1/dismiss", token_from="/alerts").text
     assert "Nothing is open." in text and "Closed lately" in text
     assert incidents(broken.app)[0].closed_by == "anna"
+    broken.mail.actor(lambda: "ben")
+    for late in ("acknowledge", "dismiss"):
+        broken.post(f"/alerts/1/{late}", token_from="/setup")
+    [incident] = incidents(broken.app)
+    assert (incident.closed_by, incident.acknowledged_by) == ("anna", ""), "it was ended already"
 
 
 @pytest.mark.parametrize("action", ["acknowledge", "dismiss"])

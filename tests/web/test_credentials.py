@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, load_pem_private_key
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 
 from flask_outmail import auth_objects, certificates, entra
 from flask_outmail.models import AuthObject
@@ -98,6 +102,30 @@ def test_without_a_certificate_there_is_nothing_to_download(site: Site, path: st
     assert site.get(path).status_code == 404
 
 
+def in_a_file(data: bytes, **fields: Any) -> dict[str, Any]:
+    return {"client_secret": "", "expires_on": "", "certificate_file": (io.BytesIO(data), "chosen"), **fields}
+
+
+def test_a_certificate_is_read_from_the_file_that_was_chosen_and_brings_its_date(site: Site) -> None:
+    pem = certificates.make("Contoso mailer", 90)
+    key, certificate = load_pem_private_key(pem.encode(), None), x509.load_pem_x509_certificate(pem.encode())
+    assert isinstance(key, RSAPrivateKey)
+    pfx = serialize_key_and_certificates(b"mailer", key, certificate, None, BestAvailableEncryption(b"opens-it"))
+    ends = certificate.not_valid_after_utc.date()
+    for number, (data, password) in enumerate(((pem.encode(), ""), (pfx, "opens-it")), 1):
+        file = in_a_file(data, certificate_password=password, name=f"No. {number}")
+        site.post("/auth-objects/new", action="save", **site.object_fields(**file))
+        stored = credential_of(site, number)
+        assert certificates.load(stored.certificate, password).not_after.date() == ends
+        assert the_row(site, number).expires_on == ends
+
+
+def test_a_file_that_is_no_certificate_is_told_beside_its_field(site: Site) -> None:
+    for data, words in ((b"x" * 100_001, "too large for a key"), (b"a holiday picture", "cannot be read")):
+        answer = site.post("/auth-objects/new", action="save", **site.object_fields(**in_a_file(data)))
+        assert answer.status_code == 422 and words in answer.text
+
+
 # -- without a secret -------------------------------------------------------------------------------------------------
 
 
@@ -111,6 +139,7 @@ def test_a_managed_identity_needs_nothing_and_carries_mail(site: Site, monkeypat
     site.post("/auth-objects/new", action="save", **fields)
     assert "managed identity" in site.get("/auth-objects/").text
     assert "Replace without a gap" not in site.get("/auth-objects/1").text
+    assert site.get("/auth-objects/1/secret").status_code == 404
     site.save_tested(site.graph_fields())
     assert site.mail.send(make_message()).accepted
 
@@ -186,6 +215,25 @@ def test_a_new_secret_can_be_tested_before_anything_changes(in_use: Site, applic
     assert "AADSTS7000215" in streamed.text
 
 
+def test_a_test_of_a_new_one_says_what_cannot_be_tested(in_use: Site) -> None:
+    made = {"secret_kind": "made", "valid_days": "90"}
+    assert "once it is saved" in replace(in_use, action="test", **made).text
+    for fields, words in ((made, "once it is saved"), ({"expires_on": "next week"}, "in the form 2027-04-15")):
+        answer = in_use.post("/auth-objects/1/secret/test", token_from="/auth-objects/1/secret", **fields)
+        assert answer.status_code == 422 and words in answer.text
+
+
+def test_a_replacement_that_would_stop_mail_needs_a_word_and_then_holds_it(in_use: Site, application: Any) -> None:
+    """The new one is good, but what it is for is refused: a setup in use did not pass with it."""
+    new = in_use.simulator.add_secret(application.client_id)
+    application.roles = frozenset()
+    refused = replace(in_use, secret_kind="secret", client_secret=new)
+    assert refused.status_code == 422 and "mail would stop" in refused.text
+    assert credential_of(in_use).client_secret == application.secret
+    assert "its mail is held" in replace(in_use, action="anyway", secret_kind="secret", client_secret=new).text
+    assert credential_of(in_use).client_secret == new
+
+
 def test_a_secret_gives_way_to_a_certificate_that_is_uploaded_later(in_use: Site, application: Any) -> None:
     page = replace(in_use, secret_kind="made", valid_days="365")
     assert "Until the public part is uploaded in Entra, the one before serves" in page.text
@@ -197,6 +245,8 @@ def test_a_secret_gives_way_to_a_certificate_that_is_uploaded_later(in_use: Site
     gone = in_use.post("/auth-objects/1/secret/forget", token_from="/auth-objects/1", version=version(in_use))
     assert "is deleted here" in gone.text
     assert credential_of(in_use).earlier is None
+    nothing = in_use.post("/auth-objects/1/secret/undo", token_from="/auth-objects/1", version=version(in_use))
+    assert "no earlier one to go back to" in nothing.text
     application.secret_expired = True
     in_use.mail.send(make_message())
 
@@ -270,6 +320,24 @@ def test_changing_the_name_alone_keeps_the_one_before(in_use: Site, application:
     page = in_use.post("/auth-objects/1", action="save", **{**fields, "name": "Renamed"})
     assert "“Renamed” is saved" in page.text and "held" not in page.text
     assert credential_of(in_use).previous_client_secret == application.secret
+
+
+def test_a_setup_that_was_not_proven_keeps_no_object_from_being_changed(site: Site) -> None:
+    site.post("/auth-objects/new", action="save", **site.object_fields())
+    site.save(site.graph_fields())
+    wrong = site.object_fields(client_secret="abc~0123456789.0123456789.0123456789abcd", version="1")
+    assert (
+        "is not proven with the new values: its mail is held"
+        in site.post("/auth-objects/1", action="save", **wrong).text
+    )
+
+
+def test_an_object_is_not_given_the_name_of_another(site: Site) -> None:
+    for name in ("One", "Two"):
+        site.post("/auth-objects/new", action="save", **site.object_fields(name=name))
+    answer = site.post("/auth-objects/2", action="save", **site.object_fields(name="One", version="1"))
+    assert answer.status_code == 422 and "already" in answer.text
+    assert the_row(site, 2).name == "Two"
 
 
 def test_after_a_lost_key_the_page_says_where_to_enter_the_new_one(make_site: Callable[..., Site]) -> None:

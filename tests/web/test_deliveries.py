@@ -117,6 +117,8 @@ def test_a_hundred_messages_are_walked_page_by_page(site: Site) -> None:
         found = re.search(r'rel="next" href="/outmail([^"]+)"', text)
         path = found[1].replace("&amp;", "&") if found else None
     assert (len(seen), len(set(seen)), pages) == (120, 120, 3)
+    # A place that is none is the beginning.
+    assert "No. 000" in site.get("/deliveries/?before=99999999T999999999999-1").text
 
 
 def test_what_a_message_says_of_itself_cannot_be_markup(site: Site) -> None:
@@ -271,9 +273,11 @@ def test_a_bulk_is_shown_first_and_sends_each_once(site: Site) -> None:
     assert "Queued again: 2 messages" in bulk(site, query, count="2").text
     assert "Queued again: 1 message." in bulk(site, query).text
     assert "nothing that could be sent again" in site.get(f"/deliveries/again{query}").text
+    late = site.post("/deliveries/again", token_from="/deliveries/", state="refused", count="2")
+    assert "have been sent again already" in late.text, "as of a page that was open for long"
     assert work(site.app) == 3
     assert sorted(one.parsed["Subject"] for one in site.simulator.delivered) == ["Order 0", "Order 1", "Order 2"]
-    assert [line[1] for line in activity(site)] == ["resend_bulk", "resend_bulk"]
+    assert [line[1] for line in activity(site)] == ["resend_bulk"] * 3
 
 
 def test_unknown_ones_go_again_in_bulk_only_when_that_is_said(site: Site) -> None:
@@ -301,6 +305,13 @@ def test_a_person_is_erased_and_the_address_stands_nowhere_afterwards(site: Site
         assert "ann@customers" not in site.get(path).text
     assert "(erased)" in site.get("/deliveries/").text
     assert "Erased" in site.get("/history").text
+
+
+def test_what_has_still_to_leave_is_told_when_a_person_is_erased(site: Site) -> None:
+    site.mail.send(make_message())
+    text = site.post("/deliveries/erase", address="ann@customers.example").text
+    assert "Anonymised: 0 messages." in text and "1 still to leave, and so left as they are." in text
+    assert newest(site).recipients == ["ann@customers.example"]
 
 
 # -- who may do what -------------------------------------------------------------------------------------------------

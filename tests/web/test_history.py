@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from flask_outmail import setups
+from flask_outmail import SetupNotVerified, setups
 from flask_outmail.setup_values import SetupValues
 
-from ..conftest import engine_of
+from ..conftest import engine_of, make_message
 from .conftest import Site, titles
 
 
@@ -67,6 +67,26 @@ def test_the_history_offers_the_comparison_of_the_newest_two(revised: Site) -> N
     text = revised.get("/history").text
     form = text[text.index("/history/compare") :].partition("</form>")[0]
     assert re.findall(r"<option selected>(\d)</option>", form) == ["2", "3"]
+
+
+def test_what_is_not_proven_replaces_what_works_only_when_that_is_said_and_the_way_back_lets_mail_go(
+    revised: Site,
+) -> None:
+    restored = revised.post("/history/3/restore", token_from="/history", revision="3")
+    assert "is restored as revision 4. It is not proven, so revision 2 stays in use." in restored.text
+    asked = revised.post("/history/4/use", token_from="/history")
+    assert asked.status_code == 422
+    assert (
+        "mail is held until a test passes"
+        in revised.post("/history/4/use", token_from="/history", action="use_anyway").text
+    )
+    with revised.app.app_context(), pytest.raises(SetupNotVerified):
+        revised.mail.send(make_message())
+    back = revised.post("/history/2/use", token_from="/history")
+    assert "Revision 2 is in use. Mail is sent with these settings." in back.text
+    assert "1 message that had been held: accepted." in back.text
+    for way in ("use", "restore"):
+        assert revised.post(f"/history/4711/{way}", token_from="/history").status_code == 404
 
 
 def test_old_revisions_stand_on_further_pages_and_each_is_compared_with_the_one_before(site: Site) -> None:

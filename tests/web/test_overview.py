@@ -236,6 +236,17 @@ def test_the_credential_shows_days_left_and_the_next_reminder(site: Site) -> Non
     assert f"Next reminder {ends - timedelta(days=60):%d %b %Y}" in card
 
 
+@pytest.mark.parametrize(
+    ("left", "words", "listed"), [(0, "expires today", "today"), (-2, "has expired", "2 days ago")]
+)
+def test_a_credential_at_its_end_needs_attention(site: Site, left: int, words: str, listed: str) -> None:
+    ends = datetime.now(timezone.utc).date() + timedelta(days=left)
+    site.post("/auth-objects/new", **site.object_fields(expires_on=ends.isoformat()))
+    site.save_tested(site.graph_fields())
+    assert f"Credential “Contoso mailer” {words}." in site.get("/").text
+    assert listed in site.get("/auth-objects/").text
+
+
 def test_the_queue_is_what_the_outbox_holds(working: Site) -> None:
     due_at = utc_now() + HOUR
     for count, state in ((2, "queued"), (4, "held"), (1, "unknown")):
@@ -271,6 +282,10 @@ def test_released_messages_that_stay_held_are_told_with_what_keeps_them(site: Si
     assert "it stays held for the reason below" in page and "had not passed a test" not in page
     site.post("/release", token_from="/")
     assert [one.recipient for one in site.simulator.delivered] == ["ann@customers.example", "full@x.example"]
+
+
+def test_a_release_with_nothing_to_release_says_so(working: Site) -> None:
+    assert "Nothing is held any more." in working.post("/release", token_from="/").text
 
 
 def test_a_release_while_no_connection_is_verified_says_so(site: Site) -> None:
@@ -322,6 +337,14 @@ def test_workers_that_use_what_is_in_force_agree(working: Site) -> None:
     assert "web-1 101 just now primary: revision 1 0.1" in card
 
 
+def test_a_connection_that_has_only_drafts_is_not_in_use_and_no_worker_is_behind_on_it(working: Site) -> None:
+    worker(working.app, 1, 1)
+    working.save(working.smtp_fields(), action="save_draft", query="?connection=backup")
+    text = working.get("/").text
+    assert titles(working.get("/")) == ["✔ Mail is working."]
+    assert "agree Web" in section(text, "om-workers") and "backup" in text
+
+
 def test_a_worker_with_another_revision_is_told_here_and_to_monitors(working: Site) -> None:
     worker(working.app, 1, None)
     with engine_of(working.app).database.session() as session:
@@ -363,6 +386,17 @@ def test_without_a_database_it_shows_what_it_can(simulator: Any) -> None:
 # -- the domain ------------------------------------------------------------------------------------------------------
 
 
+def test_without_database_and_configuration_the_remedy_is_shown() -> None:
+    from flask_outmail import Mail
+
+    app = Flask("shop")
+    app.config["SECRET_KEY"] = "tests"
+    mail = Mail(app)
+    mail.access_control(lambda: True)
+    answer = app.test_client().get("/outmail/")
+    assert answer.status_code == 503 and "this needs a database" in answer.text
+
+
 def test_the_domain_check_shows_its_steps(make_site: MakeSite) -> None:
     # Nothing listens there, so DNS does not answer: the step says so, with its remedy.
     site = make_site(OUTMAIL_DNS_SERVERS=["127.0.0.1:9"])
@@ -396,6 +430,8 @@ def test_the_domain_check_needs_a_token_and_a_domain(site: Site) -> None:
     assert site.client.post("/outmail/domain/test").status_code == 400
     assert "no domain to check" in site.get("/domain").text
     assert "no domain to check" in site.post("/domain", token_from="/alerts").text
+    streamed = site.post("/domain/test", token_from="/alerts")
+    assert streamed.status_code == 422 and "no domain to check" in streamed.text
 
 
 def test_who_may_only_look_is_offered_no_button(working: Site) -> None:

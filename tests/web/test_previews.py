@@ -35,7 +35,9 @@ def with_previews(site: Site) -> Site:
 
     @site.mail.preview("logo")
     def logo() -> Message:
-        message = Message("Logo", html='<img src="cid:logo"><img src="https://tracker.example/x.png">')
+        html = '<img src="cid:logo"><img src="cid:terms"><img src="https://tracker.example/x.png">'
+        message = Message("Logo", html=html)
+        message.attach("terms.html", "text/html", b"<p>Terms", "inline", {"Content-ID": "<terms>"})
         message.attach("logo.png", "image/png", b"picture", "inline", {"Content-ID": "<logo>"})
         return message
 
@@ -61,6 +63,7 @@ def test_a_preview_shows_the_mail_at_two_widths_as_text_and_as_source(site: Site
 def test_the_frame_runs_nothing_and_asks_no_other_host(site: Site) -> None:
     framed = site.get("/previews/logo/html")
     assert "data:image/png;base64," in framed.text
+    assert "data:text" not in framed.text and "cid:terms" in framed.text, "only a picture is put in"
     policy = framed.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy and "img-src data:" in policy and policy.endswith("sandbox")
     assert framed.headers["X-Frame-Options"] == "SAMEORIGIN"
