@@ -66,6 +66,7 @@ class Simulator:
         self.tenant = self._keep.guid("tenant", tenant)
         self.state = State(tenant=self.tenant, domain=DOMAIN)
         for app in default_apps(self._keep, client_id, client_secret):
+            app.certificates = self._keep.certificates(app.client_id)
             self.state.add_app(app)
         for mailbox in default_mailboxes(self._keep):
             self.state.add_mailbox(mailbox)
@@ -229,7 +230,9 @@ class Simulator:
         data = pem.encode() if isinstance(pem, str) else pem
         is_pem = data.lstrip().startswith(b"-----")
         certificate = x509.load_pem_x509_certificate(data) if is_pem else x509.load_der_x509_certificate(data)
-        self._app_of(client_id).certificates.append(certificate.public_bytes(Encoding.PEM))
+        app, public = self._app_of(client_id), certificate.public_bytes(Encoding.PEM)
+        app.certificates.append(public)
+        self._keep.add_certificate(app.client_id, public)
 
     def _app_of(self, client_id: str) -> App:
         app = self.state.app(client_id) if client_id else self._app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import string
 import uuid
@@ -20,6 +21,7 @@ MAIL_READ = "Mail.Read"
 SMTP_SEND_AS_APP = "SMTP.SendAsApp"
 ALL_ROLES = (MAIL_SEND, MAIL_READ_WRITE, SMTP_SEND_AS_APP)
 
+_PEM = re.compile(rb"-----BEGIN .+?-----END CERTIFICATE-----\n", re.DOTALL)
 _SECRET_LETTERS = string.ascii_letters + string.digits + "_-~."
 
 
@@ -85,6 +87,14 @@ class Keepsake:
 
     def password(self, key: str, given: str | None = None) -> str:
         return self._keep(key, given, lambda: secrets.token_urlsafe(12))
+
+    def certificates(self, client_id: str) -> list[bytes]:
+        """The public parts, as PEM, that were uploaded for an application."""
+        return _PEM.findall(self._values.get(f"certificates {client_id}", "").encode("ascii"))
+
+    def add_certificate(self, client_id: str, pem: bytes) -> None:
+        self._values[f"certificates {client_id}"] = b"".join([*self.certificates(client_id), pem]).decode("ascii")
+        self.save()
 
     def _keep(self, key: str, given: str | None, make: Callable[[], str]) -> str:
         if given is not None:

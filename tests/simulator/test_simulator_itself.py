@@ -92,11 +92,16 @@ def test_directory_keeps_identities_and_authority(tmp_path: Path, graph: Any, ma
         client.session.close()
         kept = (first.tenant, first.client_id, first.client_secret, first.secret_id, first.smtp_password)
         authority = first.ca_file.read_bytes()
+        for _ in range(2):
+            first.upload_certificate(authority)
         https_port = int(first.https_host.rpartition(":")[2])
 
     with Simulator(tmp_path / "sim", https_port=https_port) as second:
         assert kept == (second.tenant, second.client_id, second.client_secret, second.secret_id, second.smtp_password)
         assert second.ca_file.read_bytes() == authority
+        assert second.state.apps()[0].certificates == [authority] * 2, (
+            "whoever uses a certificate need not upload it again"
+        )
         assert second.add_app("Mine").client_id == added.client_id
         client = type(graph)(second)
         answer = client.send_mime(make_mime(), headers={"Authorization": f"Bearer {token}"})
