@@ -266,6 +266,7 @@ def full(back: Backstage) -> Site:
         "setup",
         in_turn(before(saved_by_boris), fill(from_name="Shop"), click("button[value=save]"), wait("text=Boris saved")),
     ),
+    Scene("setup-test-compared", "setup", in_turn(partial(fill_smtp, password=WRONG), press_test)),
     Scene("history", "history"),
     Scene("history-use-unverified", act=click("button:has-text('Use this revision') >> nth=0")),
     Scene("history-compare", "history/compare?from=1&to=2"),

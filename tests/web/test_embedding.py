@@ -50,6 +50,20 @@ def test_a_base_template_with_macros_of_our_names_changes_nothing(make_site: Cal
     assert len(OURS) > 10
 
 
+@pytest.mark.parametrize("path", ["/history", "/auth-objects/1", "/setup"])
+def test_sentences_stay_apart_where_the_application_has_jinja_drop_white_space(
+    make_site: Callable[..., Site], path: str
+) -> None:
+    site = make_site()
+    site.app.jinja_env.trim_blocks = site.app.jinja_env.lstrip_blocks = True
+    site.post("/auth-objects/new", action="save", **site.object_fields())
+    site.save_tested(site.graph_fields())
+    site.post("/auth-objects/1/secret", action="switch", version="1", secret_kind="made", valid_days="180")
+    text = re.sub(r"</?(?:span|strong|time|a|code)\b[^>]*>", "", site.get(path).text)
+    assert re.search(r"by anna\.\s+\w", text)
+    assert re.findall(r"(?:anna|\))\.\w+", text) == [], "one runs into the next"
+
+
 # -- styles ------------------------------------------------------------------------------------------------------------
 
 #: What an element looks like, without what follows from the width that the application gives us.
