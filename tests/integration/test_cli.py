@@ -139,3 +139,11 @@ def test_the_shell_completes_our_commands(make_app: MakeApp, simulator: Simulato
     app, _ = make_app(graph_setup(simulator))
     names = [one.value for one in BashComplete(app.cli, {}, "flask", "_F").get_completions(["outmail"], "de")]
     assert names == ["deliveries"]
+
+
+def test_the_simulator_tells_its_options_by_help(make_app: MakeApp) -> None:
+    app, _ = make_app()
+    result = runner(app).invoke(args=["outmail", "simulator", "--help"])
+    assert result.exit_code == 0
+    assert "outmail simulator [-h]" in result.output and "--https-port N" in result.output
+    assert runner(app).invoke(args=["outmail", "simulator", "--no-such-option"]).exit_code == 2
