@@ -326,7 +326,7 @@ def _change(
     found.connections.look_again()
     tell(f"“{entered.draft.name}” is saved.")
     for connection in good:
-        released = release(found, connection)
+        released = release(found, connection, tested=connection in (proven or {}))
         tell(f"Connection “{connection}” was tested with the new values and works. {released}".strip())
     for connection in held:
         tell(f"Connection “{connection}” is not proven with the new values: its mail is held.", "warning")

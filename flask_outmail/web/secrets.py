@@ -151,7 +151,7 @@ def _switch(
     by_earlier = any(run.is_by_earlier for run in page.runs)
     tell(told)
     for connection in good:
-        released = release(found, connection)
+        released = release(found, connection, tested=connection in proven)
         if by_earlier:
             tell(
                 f"Connection “{connection}” works by the one before: Microsoft does not take the new one yet.",

@@ -33,7 +33,7 @@ from .setup_form import (
     wanted_connection,
     warnings,
 )
-from .setup_saving import Clash, WouldStopMail, clash, import_configured, release, save
+from .setup_saving import Clash, Saved, WouldStopMail, clash, import_configured, release, save
 from .texts import words
 from .trials import Run, refuse, stream
 
@@ -349,20 +349,20 @@ def _save(page: Page, entered: Entered, action: str) -> ResponseReturnValue:
             seen = number(page.form.revision.data)
             page.clash = clash(found, database, known, entered, seen_revision=seen)
         else:
-            _tell_saved(saved.revision, saved.is_in_use, saved.is_proven, known)
+            _tell_saved(saved, known)
             return redirect(url_for(".setup", connection=_in_address(known.connection)))
     page.known = _know(known.connection)
     page.action = action
     return page.render(409)
 
 
-def _tell_saved(revision: int, is_in_use: bool, is_proven: bool, known: Known) -> None:
-    if not is_in_use:
+def _tell_saved(saved: Saved, known: Known) -> None:
+    if not saved.is_in_use:
         stays = f"{known.in_use_first} stays in use." if known.in_use else "Nothing is in use yet."
-        tell(f"Saved as a draft, revision {revision}. {stays}")
-    elif is_proven:
+        tell(f"Saved as a draft, revision {saved.revision}. {stays}")
+    elif saved.is_proven:
         tell("Saved. Mail is sent with these settings.")
-        released = release(engine(), known.connection)
+        released = release(engine(), known.connection, tested=saved.is_tested)
         if released:
             tell(released)
     else:

@@ -23,11 +23,15 @@ RELEASE_BUDGET_S = 5.0
 
 @dataclass(frozen=True)
 class Saved:
-    """What became of a revision. `is_proven`: a test passed for exactly its values."""
+    """What became of a revision.
+
+    `is_proven`: a test passed for exactly its values; `is_tested`: just now, and something else was in use.
+    """
 
     revision: int
     is_in_use: bool
     is_proven: bool
+    is_tested: bool
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,10 @@ def save(
         WouldStopMail: see there; with the action "save_anyway" it is done all the same.
         Conflict: somebody else saved in the meantime; nothing was saved.
     """
-    proven = is_proven(engine, session, known, values)
+    # What is in use and verified may be the same but for its names; such a save says nothing new of it.
+    same = known.active is not None and setups.is_verified(known.active, values, engine.vault)
+    tested = not same and setups.is_proven(session, values, engine.vault, valid_s=engine.settings.test_valid_s)
+    proven = same or tested
     into_use = action != "save_draft"
     if into_use and not proven and known.in_use_verified and action != "save_anyway":
         raise WouldStopMail
@@ -95,7 +102,7 @@ def save(
     note(session, "save_setup", revision_words(row), became)
     session.commit()
     engine.connections.look_again()
-    return Saved(row.revision, into_use, proven)
+    return Saved(row.revision, into_use, proven, tested)
 
 
 def import_configured(engine: Engine, session: Session, known: Known, *, by: str) -> None:
@@ -121,13 +128,6 @@ def revision_words(row: Setup) -> str:
     return f"revision {row.revision} of {row.connection}"
 
 
-def is_proven(engine: Engine, session: Session, known: Known, values: SetupValues) -> bool:
-    """Whether a recent test passed for these values, or what is in use and verified is the same but for its names."""
-    if setups.is_proven(session, values, engine.vault, valid_s=engine.settings.test_valid_s):
-        return True
-    return known.active is not None and setups.is_verified(known.active, values, engine.vault)
-
-
 def is_revision_proven(engine: Engine, row: Setup) -> bool:
     """Whether a test passed for exactly what this revision says today; false when it cannot be read."""
     try:
@@ -136,8 +136,13 @@ def is_revision_proven(engine: Engine, row: Setup) -> bool:
         return False
 
 
-def release(engine: Engine, connection: str) -> str:
-    """Lets held messages go, for a short while; returns sentences about it, or "" when there were none."""
+def release(engine: Engine, connection: str, *, tested: bool = False) -> str:
+    """Lets held messages go, for a short while; returns sentences about it, or "" when there were none.
+
+    `tested`: what is in use has just passed a test, so the failures that were open are over.
+    """
+    if tested:
+        engine.alerting.recovered(connection, is_proven=True)
     try:
         accepted, refused = engine.releasing.release(connection, budget_s=RELEASE_BUDGET_S)
         with engine.database.session() as session:

@@ -13,9 +13,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, load_pem_private_key
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
+from sqlalchemy import delete
 
 from flask_outmail import auth_objects, certificates, entra
-from flask_outmail.models import AuthObject
+from flask_outmail.models import AuthObject, SavedToken
 from flask_outmail.setup_values import FEDERATED, MANAGED_IDENTITY, Credential
 from flask_outmail.vault import Vault, generate_key
 
@@ -193,6 +194,19 @@ def test_a_secret_is_replaced_without_a_gap_and_the_old_one_is_kept(in_use: Site
     assert (found.client_secret, found.previous_client_secret) == (new, application.secret)
     assert str(the_row(in_use).expires_on) == "2027-09-01"
     assert in_use.mail.send(make_message()).accepted
+
+
+def test_a_failure_is_over_once_the_secret_is_replaced(in_use: Site, application: Any) -> None:
+    application.secret_expired = True
+    engine_of(in_use.app).connections.look_again()
+    with engine_of(in_use.app).database.session() as session:
+        session.execute(delete(SavedToken))
+        session.commit()
+    assert not in_use.mail.send_many([make_message()])[0]
+    assert "is not being accepted" in in_use.get("/").text
+    new = in_use.simulator.add_secret(application.client_id)
+    page = replace(in_use, secret_kind="secret", client_secret=new).text
+    assert "was tested with it and works" in page and "is not being accepted" not in page
 
 
 def test_a_new_secret_that_microsoft_does_not_take_is_told_and_changes_nothing(in_use: Site, application: Any) -> None:

@@ -433,6 +433,18 @@ def test_a_broken_connection_is_shown_on_every_page_until_dismissed(site: Site) 
     assert "could carry this alert" not in site.get("/").text
 
 
+def test_a_fault_is_over_once_what_passed_a_test_is_in_use(site: Site) -> None:
+    site.save_tested(site.smtp_fields())
+    site.simulator.faults.preset("smtp-auth-535")
+    assert not site.mail.send_many([make_message()])[0]
+    failing = "is not being accepted"
+    assert failing in site.get("/").text
+    mended = site.smtp_fields(from_address="news@contoso.example")
+    assert failing in site.test(mended).text, "other values are not in use yet"
+    assert failing not in site.save(mended).text
+    assert titles(site.get("/")) == ["✔ Mail is working."]
+
+
 def test_the_stream_tells_titles_then_each_step_then_the_result(site: Site) -> None:
     token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', site.get("/setup").text)
     assert token
