@@ -27,12 +27,14 @@ from flask_outmail.diagnosis.catalogue_credential import CREDENTIAL
 from flask_outmail.diagnosis.catalogue_domain import DOMAIN
 from flask_outmail.diagnosis.catalogue_entra import ENTRA
 from flask_outmail.diagnosis.catalogue_graph import GRAPH
+from flask_outmail.diagnosis.catalogue_hints import HINTS
 from flask_outmail.diagnosis.catalogue_local import LOCAL
 from flask_outmail.diagnosis.catalogue_message import MESSAGE
 from flask_outmail.diagnosis.catalogue_network import NETWORK
 from flask_outmail.diagnosis.catalogue_outbox import OUTBOX
-from flask_outmail.diagnosis.catalogue_smtp_account import SMTP_ACCOUNT
+from flask_outmail.diagnosis.catalogue_smtp_login import SMTP_LOGIN
 from flask_outmail.diagnosis.catalogue_smtp_message import SMTP_MESSAGE
+from flask_outmail.diagnosis.catalogue_smtp_sender import SMTP_SENDER
 from flask_outmail.diagnosis.catalogue_watch import WATCH
 from flask_outmail.diagnosis.steps import Step
 from flask_outmail.errors import DeliveryError, OutmailError
@@ -135,12 +137,14 @@ def error_page() -> str:
 REMEDY_GROUPS = [
     ("This application", LOCAL),
     ("The credential", CREDENTIAL),
+    ("Hints about a setup", HINTS),
     ("The message", MESSAGE),
     ("The outbox", OUTBOX),
     ("The network", NETWORK),
     ("Microsoft Entra, where tokens come from", ENTRA),
     ("Microsoft Graph", GRAPH),
-    ("SMTP servers: the log-in and the sender", SMTP_ACCOUNT),
+    ("SMTP servers: the log-in", SMTP_LOGIN),
+    ("SMTP servers: the sender", SMTP_SENDER),
     ("SMTP servers: the message", SMTP_MESSAGE),
     ("The domain", DOMAIN),
     ("What is noticed without a message", WATCH),

@@ -1,8 +1,9 @@
 """The form of the catalogue: what a remedy holds, who can do it, and when an entry answers an error.
 
 The entries themselves stand beside this file, one module for each side that may speak: this application
-(`catalogue_local`, `catalogue_message`, `catalogue_outbox`), `catalogue_network`, `catalogue_entra`,
-`catalogue_graph`, and SMTP servers (`catalogue_smtp_account`, `catalogue_smtp_message`). `remedies` looks them up.
+(`catalogue_local`, `catalogue_credential`, `catalogue_hints`, `catalogue_message`, `catalogue_outbox`),
+`catalogue_network`, `catalogue_entra`, `catalogue_graph`, and SMTP servers (`catalogue_smtp_login`,
+`catalogue_smtp_sender`, `catalogue_smtp_message`). `remedies` looks them up.
 
 Steps are plain text. A command, a setting or a server's own name for something stands in `backticks`; a page may
 show that as code. Words in capitals inside a command are to be replaced.

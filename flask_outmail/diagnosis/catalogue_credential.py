@@ -1,10 +1,106 @@
-"""Faults of credentials without a stored secret: federated tokens, managed identities, and two secrets that overlap."""
+"""What can be wrong with a credential before a server has seen it, and with those that need no stored secret."""
 
 from __future__ import annotations
 
 from .catalogue import Entry, entry
 
 CREDENTIAL: tuple[Entry, ...] = (
+    entry(
+        "secret_is_id",
+        title="This looks like the secret's ID, not its value",
+        meaning="What was entered as client secret has the form of an ID, which no secret has.",
+        steps=(
+            "Open Microsoft Entra admin center > App registrations > the application > Certificates & secrets.",
+            "Copy the column Value, not the column Secret ID.",
+            "The value is shown only once, right after it was made; if it is hidden, choose New client secret.",
+            "Enter the value here and test again.",
+        ),
+        who="you",
+    ),
+    entry(
+        "tenant_is_client_id",
+        title="Tenant and application have the same ID",
+        meaning="The Directory (tenant) ID and the Application (client) ID are always two different IDs.",
+        steps=(
+            "Open Microsoft Entra admin center > App registrations > the application > Overview.",
+            "Copy Directory (tenant) ID and Application (client) ID each into its own field.",
+        ),
+        who="you",
+    ),
+    entry(
+        "credential_incomplete",
+        title="The log-in for Microsoft is not complete",
+        meaning="A tenant, an application and something that shows who we are (a client secret, a certificate or a"
+        " federated token) are needed.",
+        steps=(
+            "Open the authentication object.",
+            "Fill in Directory (tenant) ID and Application (client) ID; both stand on the application's Overview in"
+            " Microsoft Entra admin center > App registrations.",
+            "Enter a client secret, or a certificate with its private key.",
+        ),
+        who="you",
+    ),
+    entry(
+        "certificate_unreadable",
+        title="The certificate cannot be read",
+        meaning="What was given is not an RSA private key together with its own certificate.",
+        steps=(
+            "Paste one PEM text that holds both, the private key and the certificate, or choose a PFX file.",
+            "If the key is protected, enter its password; if it is not, leave the password empty.",
+            "Use an RSA key: only such keys are supported here.",
+            "Make sure that key and certificate belong together.",
+        ),
+        who="you",
+    ),
+    entry(
+        "certificate_expired",
+        title="The client certificate has expired",
+        meaning="Microsoft does not accept a certificate after its last day.",
+        steps=(
+            "Make a new key pair and certificate.",
+            "Upload its public part in Microsoft Entra admin center > App registrations > the application >"
+            " Certificates & secrets > Certificates; the old one may stay beside it.",
+            "Put the new key and certificate into the authentication object and test.",
+            "Remove the old certificate in Entra.",
+        ),
+        who="entra_admin",
+    ),
+    entry(
+        "credential_expired",
+        title="The expiry date of this credential has passed",
+        meaning="By the date noted here, Microsoft no longer accepts it, or soon will not.",
+        steps=(
+            "Open Microsoft Entra admin center > App registrations > the application > Certificates & secrets and"
+            " look at the column Expires.",
+            "If it has expired, choose New client secret, copy its Value, and replace the secret in the"
+            " authentication object.",
+            "If it has not, correct the date here.",
+        ),
+        who="entra_admin",
+    ),
+    entry(
+        "secret_unreadable",
+        title="Stored secrets cannot be read with the present key",
+        meaning="They were encrypted with a key that this application no longer has, or they were damaged.",
+        steps=(
+            "Add the former key at the end of `OUTMAIL_ENCRYPTION_KEYS`, newest first, and restart the application.",
+            "If no keys were configured, secrets hang on `SECRET_KEY`: see whether that was changed.",
+            "If the key is lost, enter the secret again; a new one can be made at its origin.",
+            "Give every process, workers too, the same `OUTMAIL_ENCRYPTION_KEYS`.",
+        ),
+        who="developer",
+    ),
+    entry(
+        "encryption_key_missing",
+        title="There is no key to encrypt secrets with",
+        meaning="Secrets are stored encrypted or not at all.",
+        steps=(
+            "Make a key with `flask outmail keys generate`.",
+            "Put it into `OUTMAIL_ENCRYPTION_KEYS` and restart the application.",
+            "Keep a copy in a safe place; without it, stored secrets cannot be read.",
+        ),
+        who="developer",
+    ),
     entry(
         "token_file_missing",
         title="The token for the federated credential is not there",

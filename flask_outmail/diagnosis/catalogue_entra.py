@@ -405,4 +405,33 @@ ENTRA: tuple[Entry, ...] = (
         ),
         who="entra_admin",
     ),
+    entry(
+        "entra_busy",
+        title="Microsoft's sign-in service asks to wait",
+        meaning="Too many requests reached it at once.",
+        steps=("Nothing needs to be changed; the next attempt comes by itself.",),
+        who="nobody",
+    ),
+    entry(
+        "entra_unavailable",
+        title="Microsoft's sign-in service is not available",
+        meaning="It answered with a fault of its own.",
+        steps=(
+            "Try again in a few minutes.",
+            "If it stays, look at the service health in the Microsoft 365 admin center.",
+        ),
+        who="nobody",
+    ),
+    entry(
+        "not_entra",
+        title="Something else answered in Microsoft's place",
+        meaning="The answer is not one of its sign-in service; it may be the page of a proxy or a guest network.",
+        steps=(
+            "Ask the people who run your network to let the machine of this application reach"
+            " `login.microsoftonline.com`, or your cloud's own host, at port 443.",
+            "If the network needs a proxy, set `HTTPS_PROXY` for the application.",
+            "For a cloud from `OUTMAIL_CLOUDS`, check its `authority`.",
+        ),
+        who="network",
+    ),
 )

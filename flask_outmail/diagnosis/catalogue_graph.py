@@ -385,4 +385,28 @@ GRAPH: tuple[Entry, ...] = (
         steps=("Look at the error of the earlier request; report it to whoever maintains this application.",),
         who="developer",
     ),
+    entry(
+        "too_many_at_once",
+        title="Too many messages are under way at once",
+        meaning="Exchange serves four requests of one application and mailbox at a time, and all four were taken.",
+        steps=("Send fewer at the same moment; `mail.send_many` hands them over one after another.",),
+        who="developer",
+    ),
+    entry(
+        "paused_by_server",
+        title="Microsoft has asked for a pause, and it is being kept",
+        meaning="An earlier message was answered with a request to wait; asking again before would lengthen the wait.",
+        steps=("Nothing needs to be done; the message may be sent when the pause is over.",),
+        who="nobody",
+    ),
+    entry(
+        "requests_used_up",
+        title="This mailbox has used up its requests for the moment",
+        meaning="Exchange serves 10,000 requests of one application and mailbox in ten minutes, and so many were made.",
+        steps=(
+            "Nothing needs to be done; there is room again within ten minutes.",
+            "For mass mail, use a service that is made for it, or several mailboxes.",
+        ),
+        who="nobody",
+    ),
 )

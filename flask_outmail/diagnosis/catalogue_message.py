@@ -247,4 +247,34 @@ MESSAGE: tuple[Entry, ...] = (
         ),
         who="you",
     ),
+    entry(
+        "transport_fault",
+        title="The mail service ended by a fault of its own",
+        meaning="That says nothing about the message, which may or may not have left.",
+        steps=(
+            "Look at the application's log, which names the fault, and report it to whoever wrote the mail service.",
+        ),
+        who="developer",
+    ),
+    entry(
+        "answer_odd",
+        title="The server's answer makes no sense",
+        meaning="After the message the server gave an answer that is neither a yes nor a no, so it may have arrived.",
+        steps=("Ask the recipient before sending it again.", "Tell whoever runs the mail server what it answered."),
+        who="mail_admin",
+    ),
+    entry(
+        "message_invalid",
+        title="A field of this message is of the wrong kind",
+        meaning="Something in the message is not text, or not a number, where it has to be.",
+        steps=("Look at the fields that the application gives to the message; the log names the error.",),
+        who="developer",
+    ),
+    entry(
+        "recipients_refused",
+        title="Some recipients were refused",
+        meaning="The message was accepted for the others.",
+        steps=("Check the addresses that the reason names.",),
+        who="you",
+    ),
 )

@@ -35,12 +35,14 @@ from .catalogue_credential import CREDENTIAL
 from .catalogue_domain import DOMAIN
 from .catalogue_entra import ENTRA
 from .catalogue_graph import GRAPH
+from .catalogue_hints import HINTS
 from .catalogue_local import LOCAL
 from .catalogue_message import MESSAGE
 from .catalogue_network import NETWORK
 from .catalogue_outbox import OUTBOX
-from .catalogue_smtp_account import SMTP_ACCOUNT
+from .catalogue_smtp_login import SMTP_LOGIN
 from .catalogue_smtp_message import SMTP_MESSAGE
+from .catalogue_smtp_sender import SMTP_SENDER
 from .catalogue_watch import WATCH
 
 __all__ = ["CATALOGUE", "WHO_LABELS", "Entry", "Remedy", "Who", "is_listed", "remedy_for"]
@@ -48,12 +50,14 @@ __all__ = ["CATALOGUE", "WHO_LABELS", "Entry", "Remedy", "Who", "is_listed", "re
 CATALOGUE: tuple[Entry, ...] = (
     *LOCAL,
     *CREDENTIAL,
+    *HINTS,
     *MESSAGE,
     *OUTBOX,
     *NETWORK,
     *ENTRA,
     *GRAPH,
-    *SMTP_ACCOUNT,
+    *SMTP_LOGIN,
+    *SMTP_SENDER,
     *SMTP_MESSAGE,
     *DOMAIN,
     *WATCH,
