@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -190,7 +191,11 @@ class Queueing:
         return store.hold(session, draft) if draft.state == store.HELD else store.add(session, draft)
 
     def _write_lines(self, wait_s: float) -> bool:
-        lines = list(self._lines)
+        # Taken out, so that no other thread writes them as well, or takes away what it has not written.
+        lines: list[tuple[Draft, Verdict | None]] = []
+        with suppress(IndexError):
+            while True:
+                lines.append(self._lines.popleft())
         if not lines:
             return True
         try:
@@ -200,13 +205,13 @@ class Queueing:
         except (OutmailError, SQLAlchemyError) as exc:
             if isinstance(exc, ConfigurationError):
                 # Without tables there is no log, and looking for them at each message would cost too much.
-                self._lines.clear()
                 self._silent_until = time.monotonic() + SILENCE_S
+            else:
+                # Before those that came meanwhile; of too many the oldest give way.
+                room = LINES_KEPT - len(self._lines)
+                self._lines.extendleft(reversed(lines[-room:] if room > 0 else []))
             logger.info("the delivery log waits for the database", extra={"error": type(exc).__name__})
             return False
-        for _ in lines:
-            if self._lines:
-                self._lines.popleft()
         return True
 
     def _follow(self, own: Session | None) -> None:

@@ -17,6 +17,9 @@ from .claims import PROCESS_DIED, attempts, deliveries
 from .states import ACCEPTED, BEGUN, QUEUED, UNKNOWN, WAITING
 from .verdicts import Verdict
 
+#: How a delivery came to be that goes to those recipients of another who were busy.
+AGAIN = "again"
+
 # The statements of every message, made once: making them anew would cost more than executing them.
 _IDS: Any = bindparam("ids", expanding=True)
 _ATTEMPTS_OF = select(attempts.c.delivery_id, attempts.c.number, attempts.c.state, attempts.c.code).where(
@@ -125,7 +128,7 @@ def _follow_up(session: Session, verdict: Verdict, *, now: datetime) -> None:
             uid=_follow_up_uid(old.uid or str(old.id), verdict.number),
             connection=old.connection,
             state=WAITING,
-            origin="again",
+            origin=AGAIN,
             turn=old.turn,
             due_at=verdict.due_at,
             queued_at=old.queued_at or old.created_at,

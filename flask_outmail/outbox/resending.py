@@ -20,7 +20,7 @@ from ..transports.guarded import addressed
 from ..vault import Vault
 from .claims import deliveries
 from .states import ACCEPTED, CANCELLED, FAILED, QUEUED, REFUSED, UNKNOWN
-from .store import Draft, NotPossible, Queued, add
+from .store import Draft, NotPossible, Queued, add, not_followed_up
 
 #: What can be sent again.
 AGAIN = (ACCEPTED, REFUSED, FAILED, UNKNOWN, CANCELLED)
@@ -64,6 +64,9 @@ def _copy(session: Session, vault: Vault, row: Delivery, *, key: str, to: str = 
     if row.content_sealed is None:
         raise NotPossible("its content is not stored any more", code="content_gone")
     sealed, message_id, recipients = row.content_sealed, row.message_id, tuple(row.recipients or ())
+    if row.state != ACCEPTED:
+        # One that was accepted is wanted a second time; of another, some may have what they wait for.
+        recipients = not_followed_up(session, row)
     if to or row.state == ACCEPTED:
         # Another message than the one that was accepted: servers drop a second one of the same name, and a look
         # for it must not find the first.

@@ -17,7 +17,7 @@ from ..models import Delivery, new_uid, utc_now
 from ..settings import PRIMARY
 from ..vault import Vault
 from .claims import attempts, deliveries
-from .finishing import drop_content
+from .finishing import AGAIN, drop_content
 from .states import ACCEPTED, CANCELLED, CLAIMED, FAILED, HELD, QUEUED, REFUSED, RESTING, STATES, UNKNOWN, WAITING
 from .upsert import dialect_of, insert_unless_there
 from .verdicts import Verdict
@@ -286,7 +286,15 @@ def retry(session: Session, delivery_id: int, *, may_arrive_twice: bool = False,
         raise NotPossible("its content is not stored any more", code="content_gone")
     now = now or utc_now()
     told = "only what was not accepted can be sent again"
-    _change(session, delivery_id, from_, QUEUED, told, due_at=None, queued_at=now, not_after_at=None)
+    values = {} if row is None else {"recipients": list(not_followed_up(session, row))}
+    _change(session, delivery_id, from_, QUEUED, told, due_at=None, queued_at=now, not_after_at=None, **values)
+
+
+def not_followed_up(session: Session, row: Delivery) -> tuple[str, ...]:
+    """The recipients of a delivery without those who have one of their own since, in which they are tried again."""
+    followed = select(deliveries.c.recipients).where(deliveries.c.parent_id == row.id, deliveries.c.origin == AGAIN)
+    elsewhere = {one for recipients in session.scalars(followed) for one in recipients or ()}
+    return tuple(one for one in row.recipients or () if one not in elsewhere)
 
 
 def _change(session: Session, delivery_id: int, from_: Any, to: str, told: str, **values: Any) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import queue
 import sqlite3
+import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.orm import Session
 
 from flask_outmail import Mail, SetupNotVerified, TransportUnavailable
 from flask_outmail.outbox.spool import Spool
@@ -153,6 +157,43 @@ def test_the_log_of_what_was_sent_at_once_follows_after_the_request(
     assert rows(app) == []
     app.extensions["sqlalchemy"].session.rollback()
     assert states(app) == ["accepted"]
+
+
+def test_no_line_of_the_log_goes_with_one_that_another_thread_has_written(
+    make_app: MakeApp, simulator: Simulator, sqlite_url: str
+) -> None:
+    """Each sees what waits in memory, and takes out of it what it has written and nothing else."""
+    app, mail = make_app(smtp_setup(simulator), db=True)
+    written: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
+
+    def pause(session: Any) -> None:
+        if threading.current_thread() not in threads:
+            return
+        go_on = threading.Event()
+        written.put(go_on)
+        assert go_on.wait(20)
+
+    def send(subject: str) -> None:
+        with app.app_context():
+            mail.send(make_message(subject=subject))
+
+    event.listen(Session, "after_commit", pause)
+    threads = [threading.Thread(target=send, args=(subject,)) for subject in ("one", "two")]
+    pauses = []
+    for thread in threads:
+        thread.start()
+        pauses.append(written.get(timeout=20))
+    pauses[0].set()
+    threads[0].join()
+    other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    with closing(other):
+        other.execute("begin immediate")
+        send("three")
+        pauses[1].set()
+        threads[1].join()
+    event.remove(Session, "after_commit", pause)
+    engine_of(app).queueing.move()
+    assert sorted(row.subject for row in rows(app)) == ["one", "three", "two"]
 
 
 def test_a_failure_meanwhile_is_on_record_after_the_request(

@@ -9,7 +9,7 @@ from flask import Flask
 
 from flask_outmail import Mail
 from flask_outmail.models import Delivery, Lane, Slot, Worker
-from flask_outmail.outbox import store
+from flask_outmail.outbox import resending, store
 from flask_outmail.simulator import Simulator
 
 from ..conftest import MakeApp, engine_of, make_message, smtp_setup
@@ -74,6 +74,31 @@ def test_a_recipient_who_is_busy_is_tried_again_alone(queue_app: tuple[Flask, Ma
     assert [one.recipient for one in simulator.delivered] == ["ann@customers.example", "full@x.example"]
     first, second = rows(app)
     assert (second.parent_id, second.recipients, second.state) == (first.id, ["full@x.example"], "accepted")
+
+
+@pytest.mark.parametrize("how", ["retry", "resend", "bulk"])
+def test_who_is_tried_again_alone_gets_no_second_one_when_the_others_are_sent_it_again(
+    queue_app: tuple[Flask, Mail], simulator: Simulator, how: str
+) -> None:
+    app, mail = queue_app
+    simulator.faults.preset("smtp-rcpt-550", recipient="ann@customers.example")
+    simulator.faults.preset("smtp-rcpt-451", recipient="full@x.example")
+    mail.send(make_message(recipients=["ann@customers.example", "full@x.example"]))
+    assert work(app) == 1
+    assert [(row.state, one.recipient) for row, one in zip(rows(app)[1:], simulator.delivered, strict=True)] == [
+        ("accepted", "full@x.example")
+    ]
+    engine = engine_of(app)
+    with engine.database.session() as session:
+        if how == "retry":
+            store.retry(session, rows(app)[0].id)
+        elif how == "resend":
+            resending.resend(session, engine.vault, rows(app)[0].id, once="now")
+        else:
+            resending.resend_bulk(session, engine.vault, resending.Bulk(), limit=10)
+        session.commit()
+    work(app)
+    assert [one.recipient for one in simulator.delivered] == ["full@x.example", "ann@customers.example"]
 
 
 def test_what_is_refused_for_good_is_not_tried_again(queue_app: tuple[Flask, Mail], simulator: Simulator) -> None:
