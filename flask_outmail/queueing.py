@@ -123,11 +123,12 @@ class Queueing:
     def soon(self, work: Callable[[], None], *, afterwards: bool = False) -> None:
         """Does `work`, which writes, now; or after the application's transaction, when SQLite would make it wait.
 
-        `afterwards`: after the transaction on every database, for what may meet the locks of rows.
+        `afterwards`: after the transaction on every database, for what may meet the locks of rows. Never fails: the
+        message that gave rise to it has left.
         """
         own = self._database.application_session()
         if own is None or not (afterwards or self._database.is_sqlite):
-            work()
+            _quietly(work)
             return
         self._works.append(work)
         self._follow(own)
@@ -151,7 +152,7 @@ class Queueing:
             moved += 1
         self._write_lines(PATIENCE_S)
         while self._works:
-            self._works.popleft()()
+            _quietly(self._works.popleft())
         return moved + self._move_spool()
 
     def _move_spool(self) -> int:
@@ -231,3 +232,10 @@ class Queueing:
 
         # Not after_commit: this one comes after a rollback and after `close` too, when the lock is given back.
         event.listen(own, "after_transaction_end", over)
+
+
+def _quietly(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except (OutmailError, SQLAlchemyError) as exc:
+        logger.warning("what follows a message could not be done", extra={"error": type(exc).__name__})

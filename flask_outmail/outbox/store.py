@@ -350,7 +350,10 @@ def claim_held(session: Session, by: str, *, connection: str, after_id: int, now
 
 
 def hold_again(session: Session, delivery_id: int, number: int, *, code: str = "", reason: str = "") -> None:
-    """Holds a claimed message again, when it is certain that nothing left. Its attempt stays on record."""
+    """Holds a claimed message again, when it is certain that nothing left. Its attempt stays on record.
+
+    Unless it has moved on meanwhile, to another attempt of another process.
+    """
     session.execute(
         update(attempts)
         .where(attempts.c.delivery_id == delivery_id, attempts.c.number == number)
@@ -359,6 +362,7 @@ def hold_again(session: Session, delivery_id: int, number: int, *, code: str = "
     session.execute(
         update(deliveries)
         .where(deliveries.c.id == delivery_id, deliveries.c.state == CLAIMED)
+        .where(deliveries.c.attempt_count == number)
         .values(
             state=HELD,
             claimed_by="",

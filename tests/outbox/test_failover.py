@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import pytest
 from flask import Flask
 
 from flask_outmail import DeliveryUnknown, Mail, RecipientsRefused, TransportUnavailable
+from flask_outmail.connections import LOOK_S
 from flask_outmail.envelope import Envelope, Receipt
 from flask_outmail.errors import AuthenticationFailed, ConnectionRefused, Throttled
 from flask_outmail.message import Message as PlainMessage
-from flask_outmail.models import PRIMARY, Lane
+from flask_outmail.models import PRIMARY, Base, Lane
 from flask_outmail.simulator import Simulator
 from flask_outmail.simulator.mail import DeliveredMail
 from flask_outmail.transports.failover import Board, Failover, Way
@@ -91,6 +93,26 @@ def test_what_may_have_left_does_not_go_to_the_backup(make_app: MakeApp, simulat
     simulator.faults.lose_answer("smtp.dot")
     with pytest.raises(DeliveryUnknown):
         mail.send(make_message())
+    assert len(copies(simulator)) == 1
+
+
+def test_what_was_accepted_is_told_as_such_although_the_database_has_gone_meanwhile(
+    make_app: MakeApp, simulator: Simulator, tmp_path: Path
+) -> None:
+    """An error would make its caller send it a second time."""
+    app, mail = two_ways(make_app, simulator, "direct", tmp_path)
+    simulator.faults.hang("smtp.dot", LOOK_S + 0.3)
+
+    def drop_the_tables() -> None:
+        while simulator.faults.active():
+            threading.Event().wait(0.01)
+        with app.app_context():
+            Base.metadata.drop_all(app.extensions["sqlalchemy"].engine)
+
+    thread = threading.Thread(target=drop_the_tables)
+    thread.start()
+    assert mail.send(make_message()).accepted
+    thread.join()
     assert len(copies(simulator)) == 1
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from flask_outmail import Mail
 from flask_outmail.models import Delivery, Lane
-from flask_outmail.outbox import roster
+from flask_outmail.outbox import claims, roster, store
 from flask_outmail.outbox.spool import Entry
 from flask_outmail.proving import trial
 from flask_outmail.simulator import Simulator
@@ -126,6 +126,26 @@ def test_a_worker_that_was_taken_for_dead_reports_what_really_came_of_its_messag
     thread.join(20)
     side.close()
     assert states(app) == ["accepted"] and len(simulator.delivered) == 1
+
+
+def test_what_another_process_hands_over_by_now_is_not_held_again(shop: tuple[Flask, Mail]) -> None:
+    """Held, it would be released and sent a second time while the other is at it."""
+    app, mail = shop
+    mail.send(make_message())
+    now = datetime.now(timezone.utc)
+    with engine_of(app).database.session() as session:
+        claims.hold(session, "primary")
+        claimed = store.claim_held(session, "slow", connection="primary", after_id=0, now=now)
+        assert claimed is not None
+        [slow] = claims.begin(session, "slow", [claimed], now=now)
+        claims.bury_expired(session, now=now + store.LEASE + timedelta(seconds=1))
+        store.retry(session, claimed, may_arrive_twice=True)
+        claims.claim(session, "quick", "primary", limit=1, now=now)
+        [quick] = claims.begin(session, "quick", [claimed], now=now)
+        store.hold_again(session, slow.id, slow.number, code="port_closed")
+        session.commit()
+    assert quick.number == 2
+    assert states(app) == ["claimed"]
 
 
 def test_a_clock_that_is_set_back_an_hour_stops_nothing(shop: tuple[Flask, Mail], simulator: Simulator) -> None:
