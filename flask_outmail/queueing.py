@@ -111,8 +111,12 @@ class Queueing:
 
         Raises:
             ConfigurationError: the tables are missing.
+            ValueError: its key ends with a blank.
             TransportUnavailable: the database did not take it; the caller's transaction has failed with it.
         """
+        if draft.key is not None and draft.key.endswith(" "):
+            # MariaDB compares without them: the message would be taken for one that is queued already, and be lost.
+            raise ValueError("a key has no blank at its end")
         own: Session = session if session is not None else self._database.db.session()
         with self._database.faults():
             queued = store.add(own, draft)

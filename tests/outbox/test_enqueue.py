@@ -260,3 +260,14 @@ def test_a_delivery_that_is_under_way_is_not_forgotten(direct_app: tuple[Flask, 
         assert store.forget(session, [first.id, second.id]) == 1
         session.commit()
     assert [row.id for row in rows(app)] == [first.id]
+
+
+def test_keys_that_differ_in_anything_are_two_messages_or_are_refused(direct_app: tuple[Flask, Mail]) -> None:
+    """A database that passes over case, accents or blanks at the end would drop the second message without a word."""
+    app, mail = direct_app
+    for key in ("order-1", "Order-1", "ordér-1", "order-1\u00a0"):
+        assert mail.enqueue(make_message(), key=key).is_new
+    with pytest.raises(ValueError):
+        mail.enqueue(make_message(), key="order-1 ")
+    commit(app)
+    assert len(rows(app)) == 4
