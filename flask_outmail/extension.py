@@ -117,7 +117,8 @@ class Sending:
 
         Raises:
             InvalidMessage: no transport could send it, or it is too large to be stored.
-            ValueError: a moment without a time zone, or a key of no or too many characters or with a blank at its end.
+            ValueError: a moment without a time zone, or a key of no or too many characters, or with a blank at its
+                end.
             ConfigurationError: there is no database, its tables are missing, or the connection is unknown.
             TransportUnavailable: the database did not take it; the transaction has failed.
         """

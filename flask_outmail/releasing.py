@@ -71,7 +71,10 @@ class Releasing:
             claims.bury_expired(session, now=utc_now())
             session.commit()
             last_id = 0
-            while time.monotonic() < deadline:
+            # Looked up for each: the setup may be replaced while a backlog leaves, as a person does who sees it wrong.
+            while time.monotonic() < deadline and (current := self._connections.current(connection)) is not None:
+                if not current.verified:
+                    break
                 begun = _begin(session, by, current, connection, last_id)
                 if begun is None:
                     break

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 from flask import Flask
 
 from flask_outmail import Mail, SetupNotVerified, message_held, setups
+from flask_outmail.connections import LOOK_S
 from flask_outmail.models import PRIMARY, Delivery, Setup
 from flask_outmail.outbox import alerts, store
 from flask_outmail.proving import trial
@@ -134,6 +136,28 @@ def test_without_any_setup_mail_is_held_until_there_is_one(make_app: MakeApp, si
     activate(app, smtp_values(simulator), verified=True)
     assert engine_of(app).releasing.release() == (1, 0)
     assert len(simulator.delivered) == 1
+
+
+def test_what_is_still_held_leaves_by_the_setup_that_came_into_force_meanwhile(
+    make_app: MakeApp, simulator: Simulator
+) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator, from_name="One"))
+    mail.send_many([make_message(subject=str(number)) for number in range(3)])
+    activate(app, smtp_values(simulator, from_name="One"), verified=True)
+    simulator.faults.hang("smtp.dot", LOOK_S + 0.3)
+
+    def replace_it() -> None:
+        while simulator.faults.active():
+            threading.Event().wait(0.01)
+        with app.app_context():
+            activate(app, smtp_values(simulator, from_name="Two"), verified=True)
+
+    thread = threading.Thread(target=replace_it)
+    thread.start()
+    assert engine_of(app).releasing.release() == (3, 0)
+    thread.join()
+    assert [str(one.parsed["From"]).split()[0] for one in simulator.delivered] == ["One", "Two", "Two"]
 
 
 def test_release_stops_at_a_broken_connection_and_keeps_what_did_not_leave(

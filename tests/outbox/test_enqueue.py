@@ -267,7 +267,7 @@ def test_keys_that_differ_in_anything_are_two_messages_or_are_refused(direct_app
     app, mail = direct_app
     for key in ("order-1", "Order-1", "ordér-1", "order-1\u00a0"):
         assert mail.enqueue(make_message(), key=key).is_new
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="blank"):
         mail.enqueue(make_message(), key="order-1 ")
     commit(app)
     assert len(rows(app)) == 4
