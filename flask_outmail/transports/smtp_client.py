@@ -73,9 +73,6 @@ class Reply:
     def __bool__(self) -> bool:
         return 200 <= self.code < 400
 
-    def __repr__(self) -> str:
-        return f"Reply({self.code}, {self.text!r})"
-
 
 class SmtpClient:
     """One connection. Not safe for several threads at once; in a process forked off it is closed without a word.
@@ -267,11 +264,6 @@ class SmtpClient:
             self.sent_bytes += count
             piece = piece[count:]
 
-    def observe_client(self, line: str) -> None:
-        """Tells the observer of something that was written with `send`."""
-        if self._observe is not None:
-            self._observe("client", line)
-
     @property
     def has_unread(self) -> bool:
         """Whether replies that nobody asked for yet have been read already."""
@@ -347,9 +339,8 @@ class SmtpClient:
     def _line(self, raw: bytes) -> tuple[int, str, str]:
         text = raw.decode("utf-8", "replace").rstrip("\r")
         code, separator = text[:3], text[3:4]
-        if not (code.isascii() and code.isdigit() and "2" <= code[:1] <= "5" and len(code) == 3):
-            raise ProtocolError(f"not an SMTP reply: {self.scrub(text[:80])!r}")
-        if separator not in ("", " ", "-"):
+        is_code = len(code) == 3 and code.isascii() and code.isdigit() and "2" <= code[:1] <= "5"
+        if not is_code or separator not in ("", " ", "-"):
             raise ProtocolError(f"not an SMTP reply: {self.scrub(text[:80])!r}")
         number, words = int(code), readable(text[4:])
         if self._secrets:

@@ -40,9 +40,6 @@ class Judge:
 
     def lost(self, exc: OSError) -> TransportUnavailable:
         """A connection that failed before the final dot: nothing was handed over (RFC 5321 4.1.1.4)."""
-        if isinstance(exc, TransportUnavailable):
-            exc.transport = exc.transport or self.name
-            return exc
         error: TransportUnavailable
         if isinstance(exc, ProtocolError):
             words = "what answered is not an SMTP server, or this port begins with TLS"

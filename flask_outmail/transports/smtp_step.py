@@ -191,8 +191,8 @@ class InStep:
                 client.send(line + b"\r\n")
                 reply = client.reply(wait_s)
                 wait_s = client.timeout_s
-                if line == b"RSET":
-                    if not reply and not client.ending:
+                if line == b"RSET" and not client.ending:
+                    if not reply:
                         raise OutOfStep("RSET was refused")
                     self._session.needs_reset = False
                 else:

@@ -316,6 +316,48 @@ def test_over_several_connections_a_lost_one_loses_nothing_and_sends_nothing_twi
             assert isinstance(outcome, (Receipt, DeliveryUnknown))
 
 
+def test_bulks_share_the_connections_that_are_allowed() -> None:
+    """A helper that finds none free gives its message back, for those that have one."""
+
+    def slow(talk: Talk, content: str) -> None:
+        time.sleep(0.01)
+
+    with Server(hooks={".": slow}) as server, transport_to(server, connections=2, timeout_s=10) as transport:
+        results: dict[int, Outcomes] = {}
+
+        def bulk(first: int) -> None:
+            results[first] = send_all(transport, [envelope(first + number) for number in range(20)])
+
+        threads = [threading.Thread(target=bulk, args=(first,)) for first in (0, 1000, 2000)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert [kinds(one) for one in results.values()] == [["Receipt"] * 20] * 3
+        assert server.once_each([envelope(first + number) for first in results for number in range(20)])
+        assert server.most_at_once == 2
+
+
+def test_a_message_whose_connection_was_refused_after_all_others_were_done_is_still_sent() -> None:
+    """A second connection is opened for the last messages, and refused once the first has nothing left to do."""
+    server = Server()
+
+    def busy(talk: Talk, argument: str) -> bool:
+        if talk.number != 1:
+            return False
+        server.wait_for(lambda: len(server.accepted) == 11)
+        time.sleep(0.1)
+        talk.say("554 5.7.0 not you again")
+        talk.hang_up()
+        return True
+
+    server.hooks = {".": lambda talk, content: time.sleep(0.01), "connect": busy}
+    with server, transport_to(server, connections=2, timeout_s=5) as transport:
+        envelopes = [envelope(number) for number in range(12)]
+        assert kinds(send_all(transport, envelopes)) == ["Receipt"] * 12
+        assert server.once_each(envelopes)
+
+
 def test_stopping_early_leaves_no_thread_behind() -> None:
     def slow(talk: Talk, content: str) -> None:
         time.sleep(0.01)

@@ -82,6 +82,45 @@ def test_a_refused_password_is_tried_once_and_in_one_way() -> None:
         assert len(server.talks) == 1
 
 
+def test_where_every_mechanism_is_unknown_after_all_the_last_answer_is_told() -> None:
+    hooks = {"AUTH": answer("504 5.7.4 Unrecognized authentication type")}
+    with Server(offering("PLAIN", "LOGIN"), hooks) as server, transport_to(server, **USER) as transport:
+        with pytest.raises(AuthenticationFailed) as caught:
+            transport.deliver(envelope())
+        assert caught.value.smtp_code == 504
+        assert server.verbs(0).count("AUTH") == 2
+
+
+@pytest.mark.parametrize("mechanisms", [("GSSAPI", "NTLM"), ()])
+def test_where_both_sides_know_no_way_to_log_in_the_servers_ways_are_named(mechanisms: tuple[str, ...]) -> None:
+    with Server(offering(*mechanisms)) as server, transport_to(server, **USER) as transport:
+        with pytest.raises(AuthenticationFailed) as caught:
+            transport.deliver(envelope())
+        assert caught.value.code == "auth_not_offered"
+        assert (", ".join(mechanisms) or "none") in str(caught.value)
+        assert "AUTH" not in server.verbs(0)
+
+
+def test_a_server_that_refuses_to_ask_is_not_answered() -> None:
+    seen: list[str] = []
+    hooks = {"AUTH": logs_in(seen, verdict="535 5.7.3 no")}
+    with Server(offering("CRAM-MD5"), hooks) as server, transport_to(server, **USER) as transport:
+        with pytest.raises(AuthenticationFailed):
+            transport.deliver(envelope())
+        assert seen == ["CRAM-MD5"]
+        assert [line for line in server.talks[0].lines if line != "QUIT"][1:] == ["AUTH CRAM-MD5"]
+
+
+def test_a_server_that_keeps_asking_is_told_that_this_is_all() -> None:
+    # RFC 4954 4: "*" ends the dialogue.
+    seen: list[str] = []
+    hooks = {"AUTH": logs_in(seen, "Username:", "Password:", "And?", verdict="501 5.7.0 cancelled")}
+    with Server(offering("LOGIN"), hooks) as server, transport_to(server, **USER) as transport:
+        with pytest.raises(AuthenticationFailed):
+            transport.deliver(envelope())
+        assert seen[-1] == "*"
+
+
 class OneToken:
     def token(self, *, refused: str = "") -> str:
         return "secret-token"
