@@ -52,10 +52,6 @@ class Address(NamedTuple):
         return _read.__wrapped__(str(value))
 
     @property
-    def local_part(self) -> str:
-        return self.address.rpartition("@")[0]
-
-    @property
     def domain(self) -> str:
         return self.address.rpartition("@")[2]
 

@@ -278,10 +278,6 @@ class Delivery(Base):
         back_populates="delivery", order_by="Attempt.id", cascade="all, delete-orphan"
     )
 
-    @property
-    def priority(self) -> int:
-        return -self.turn
-
 
 class Attempt(Base):
     """One try to hand a delivery over, and what came of it. `state` is "begun" until that is known."""

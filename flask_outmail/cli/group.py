@@ -54,8 +54,7 @@ def show_json(facts: Any) -> None:
 
 def show_remedy(remedy: Remedy, *, err: bool = False) -> None:
     click.echo(f"    {remedy.title}", err=err)
-    if remedy.meaning:
-        click.echo(f"    {remedy.meaning}", err=err)
+    click.echo(f"    {remedy.meaning}", err=err)
     for number, step in enumerate(remedy.steps, 1):
         click.echo(f"      {number}. {step}", err=err)
     click.echo(f"    Who: {WHO_LABELS[remedy.who]} · Code: {remedy.code}", err=err)

@@ -36,9 +36,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = PROG) -> int:
     def on_signal(number: int, frame: FrameType | None) -> None:
         stop.set()
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_signal)
-        signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
     with contextlib.closing(simulator):
         print(simulator.describe(), flush=True)
         print("Press Ctrl-C to stop.", flush=True)

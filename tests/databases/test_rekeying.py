@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from flask_outmail import setups, vault
 from flask_outmail.auth_objects import Draft, create
-from flask_outmail.models import Base
+from flask_outmail.models import Base, Setup
 from flask_outmail.setup_values import Credential, SetupValues
 from flask_outmail.simulator import Simulator
 
@@ -63,8 +63,8 @@ def fill(app: Any, simulator: Simulator) -> None:
     engine.connections.look_again()
 
 
-def rotate(app: Any) -> Any:
-    return app.test_cli_runner().invoke(args=["outmail", "keys", "rotate"])
+def rotate(app: Any, *options: str) -> Any:
+    return app.test_cli_runner().invoke(args=["outmail", "keys", "rotate", *options])
 
 
 def test_after_a_rotation_the_older_key_may_go_and_the_setup_stays_verified(make: Any, simulator: Simulator) -> None:
@@ -78,12 +78,25 @@ def test_after_a_rotation_the_older_key_may_go_and_the_setup_stays_verified(make
     assert done.exit_code == 0 and "newest key" in done.output, done.output
     assert {value.partition(":")[0] for value in stored(both)} == {vault.Vault([NEW]).newest_key_id}
     assert "Nothing needed to be done" in rotate(both).output
+    assert rotate(both, "--json").output == "[]\n"
 
     after, mail = make(NEW)
     current = engine_of(after).current()
     assert current is not None and current.verified
     assert after.test_cli_runner().invoke(args=["outmail", "worker", "--drain"]).exit_code == 0
     assert len(simulator.wait_for(1)) == 1
+
+
+def test_a_rotation_proves_nothing_that_was_changed_since_its_test(make: Any, simulator: Simulator) -> None:
+    before, _ = make(OLD)
+    fill(before, simulator)
+    with engine_of(before).database.session() as session:
+        session.scalars(select(Setup)).one().from_address = "somebody@else.example"
+        session.commit()
+    both, _ = make(NEW, OLD)
+    assert rotate(both).exit_code == 0
+    current = engine_of(both).current()
+    assert current is not None and not current.verified
 
 
 def test_what_no_key_opens_is_left_and_told(make: Any, simulator: Simulator) -> None:

@@ -5,6 +5,7 @@ import json
 from flask import Flask
 from flask.testing import FlaskCliRunner
 
+from flask_outmail.models import Base
 from flask_outmail.simulator import Simulator
 
 from ..conftest import MakeApp, engine_of, graph_setup, make_message, smtp_setup
@@ -20,6 +21,8 @@ def test_init_db_creates_the_tables_and_may_run_again(make_app: MakeApp) -> None
     for _ in range(2):
         result = runner(app).invoke(args=["outmail", "init-db", "--no-wal"])
         assert (result.exit_code, result.output) == (0, "The tables are there.\n")
+    told = json.loads(runner(app).invoke(args=["outmail", "init-db", "--json"]).output)
+    assert told == {"added": [], "switched_to_wal": True}
     assert not engine_of(app).database.tables_missing()
 
 
@@ -96,6 +99,14 @@ def test_status_follows_the_setup(make_app: MakeApp, simulator: Simulator) -> No
     assert runner(app).invoke(args=["outmail", "status"]).exit_code == 0
 
 
+def test_status_needs_no_database(make_app: MakeApp, simulator: Simulator) -> None:
+    app, _ = make_app(smtp_setup(simulator))
+    result = runner(app).invoke(args=["outmail", "status", "--json"])
+    facts = json.loads(result.output)
+    assert (result.exit_code, facts["state"], facts["source"]) == (0, "working", "OUTMAIL_SETUP")
+    assert "last_test" not in facts
+
+
 def test_a_generated_key_is_one_that_the_configuration_takes(make_app: MakeApp) -> None:
     app, _ = make_app()
     key = runner(app).invoke(args=["outmail", "keys", "generate"]).output.strip()
@@ -131,6 +142,41 @@ def test_send_says_what_became_of_the_message(make_app: MakeApp, simulator: Simu
     assert (read["accepted"], read["transport"], read["refused"]) == (True, "microsoft365_graph", {})
     staging, _ = make_app(graph_setup(simulator), OUTMAIL_ALLOWED_RECIPIENTS=["@contoso.example"])
     assert "Held back: ann@customers.example" in staging.test_cli_runner().invoke(args=["outmail", "send", *to]).output
+
+
+def test_a_send_of_which_one_recipient_is_refused_names_it_and_ends_with_1(
+    make_app: MakeApp, simulator: Simulator
+) -> None:
+    app, _ = make_app(smtp_setup(simulator))
+    simulator.faults.preset("smtp-rcpt-550", recipient="gone@customers.example")
+    to = ["--to", "ann@customers.example", "--to", "gone@customers.example"]
+    result = runner(app).invoke(args=["outmail", "send", *to, "--text", "x"])
+    assert result.exit_code == 1
+    assert "Accepted by smtp" in result.output and "Refused: gone@customers.example (550 " in result.output
+    assert [one.recipient for one in simulator.delivered] == ["ann@customers.example"]
+
+
+def test_a_worker_without_tables_says_how_to_make_them(make_app: MakeApp) -> None:
+    app, _ = make_app(db=True)
+    Base.metadata.drop_all(app.extensions["sqlalchemy"].engine)
+    result = runner(app).invoke(args=["outmail", "worker", "--once"])
+    assert result.exit_code == 1 and "flask outmail init-db" in result.output
+
+
+def test_a_test_alert_is_told_to_machines_too(make_app: MakeApp, simulator: Simulator) -> None:
+    app, _ = make_app(db=True)
+    activate(app, smtp_values(simulator), verified=True)
+    result = runner(app).invoke(args=["outmail", "alerts", "test", "--json"])
+    [told] = json.loads(result.output)
+    assert (result.exit_code, told["outcome"]) == (0, "accepted")
+    assert [one.recipient for one in simulator.delivered] == ["ops@elsewhere.example"]
+
+
+def test_the_simulator_starts_from_the_command_line_or_says_why_not(make_app: MakeApp, simulator: Simulator) -> None:
+    app, _ = make_app()
+    ports = ["--https-port", "0", "--smtp-port", str(simulator.smtp_port), "--smtps-port", "0", "--web-port", "0"]
+    result = runner(app).invoke(args=["outmail", "simulator", *ports])
+    assert result.exit_code == 1 and "Another port may be free" in result.output
 
 
 def test_the_shell_completes_our_commands(make_app: MakeApp, simulator: Simulator) -> None:

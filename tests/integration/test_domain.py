@@ -156,9 +156,10 @@ def test_nothing_is_demanded_of_a_service_that_is_not_known(ask: Ask) -> None:
 
 
 def test_the_command_checks_the_domain_of_the_setup(make_app: MakeApp, simulator: Any, server: NameServer) -> None:
-    server.zone[f"_dmarc.{D}", "TXT"] = ['"v=DMARC1; p=none"']
     setup = graph_setup(simulator, from_address=f"shop@{D}")
     app, _ = make_app(setup, OUTMAIL_DNS_SERVERS=[server.address])
+    assert app.test_cli_runner().invoke(args=["outmail", "domain"]).exit_code == 0
+    server.zone[f"_dmarc.{D}", "TXT"] = ['"v=DMARC1; p=none"']
     shown = app.test_cli_runner().invoke(args=["outmail", "domain"])
     assert shown.exit_code == 1 and "Forgeries of this domain are delivered" in shown.output
     read = json.loads(app.test_cli_runner().invoke(args=["outmail", "domain", D.upper(), "--json"]).output)

@@ -37,6 +37,19 @@ def test_the_names_of_flask_mail_can_be_imported() -> None:
         assert hasattr(flask_outmail, name)
 
 
+def test_text_and_subjects_are_read_as_flask_mail_reads_them() -> None:
+    assert [flask_outmail.force_text(value) for value in ("é", "é".encode(), 17)] == ["é", "é", "17"]
+    assert flask_outmail.sanitize_subject("Grüße".encode()) == "=?utf-8?b?R3LDvMOfZQ==?="  # type: ignore[arg-type]
+    with pytest.raises(flask_outmail.FlaskMailUnicodeDecodeError, match="The value is of <class 'bytes'>") as caught:
+        flask_outmail.force_text(b"\xff")
+    assert caught.value.obj == b"\xff"
+
+
+def test_what_is_no_message_is_refused_by_its_type(mail: Mail) -> None:
+    with pytest.raises(TypeError, match="takes a Message, not object"):
+        mail.send(object())  # type: ignore[arg-type]
+
+
 def test_the_arguments_of_a_message_keep_their_order() -> None:
     given: dict[str, Any] = {
         "subject": "subject",
@@ -138,6 +151,25 @@ def test_a_connection_can_be_given_a_host_of_its_own(app: Flask, mail: Mail) -> 
     assert (sender, recipients) == ("bounce@x.example", ["=?utf-8?b?w4Q=?= <to@x.example>", "cc@x.example"])
     assert b"Subject: x" in data and (mail_options, rcpt_options) == ([], [])
     assert sent[1:] == [("quit",), ("quit",)]
+    app.extensions["mail"].max_emails = None
+    undated = Message("x", ["to@x.example"], "y")
+    before = time.time()
+    with Mine(app.extensions["mail"]) as connection:
+        undated.send(connection)
+    assert undated.date is not None and before <= undated.date <= time.time()
+    assert f"Date: {formatdate(undated.date, localtime=True)}".encode() in sent[3][2]
+
+
+def test_a_connection_goes_on_after_the_number_that_closes_it_while_sending_is_suppressed(
+    app: Flask, mail: Mail
+) -> None:
+    app.extensions["mail"].max_emails = 1
+    with mail.record_messages() as outbox, mail.connect() as connection:
+        for subject in ("one", "two"):
+            Message(subject, ["to@x.example"], "y").send(connection)
+    assert [message.subject for message in outbox] == ["one", "two"]
+    assert bytes(outbox[0]) == outbox[0].as_bytes()
+    assert repr(app.extensions["mail"]) == "<State 127.0.0.1:25>"
 
 
 def test_the_envelope_sender_of_a_connection_is_the_return_path(make_app: MakeApp, simulator: Simulator) -> None:

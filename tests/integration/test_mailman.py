@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flask_outmail import OutmailError
+from flask_outmail import Attachment, OutmailError
 from flask_outmail.mailman import EmailMessage, EmailMultiAlternatives, send_mail, send_mass_mail
 
 from ..conftest import MakeApp, graph_setup
@@ -21,16 +21,16 @@ def sim(make_app: MakeApp, simulator: Any) -> Any:
 
 def test_a_message_reaches_to_cc_and_bcc(sim: Any, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"file")
-    message = EmailMessage(
-        "Hi", "Text", None, ["a@x.example"], ["c@x.example"], cc=["b@x.example"], headers={"X-A": "1"}
-    )
+    files: list[Any] = [("given.txt", "1", "text/plain"), Attachment("made.txt", "text/plain", b"2")]
+    to, bcc = ["a@x.example"], ["c@x.example"]
+    message = EmailMessage("Hi", "Text", None, to, bcc, None, files, {"X-A": "1"}, ["b@x.example"])
     message.attach("n.csv", "1;2", "text/csv")
     message.attach_file(tmp_path / "a.txt")
     message.reply_to = ["r@x.example"]
     assert message.send() == 1
     mails = sim.wait_for(3)
     assert {one.recipient for one in mails} == {"a@x.example", "b@x.example", "c@x.example"}
-    assert {one.filename for one in mails[0].attachments} == {"n.csv", "a.txt"}
+    assert {one.filename for one in mails[0].attachments} == {"given.txt", "made.txt", "n.csv", "a.txt"}
     assert b"X-A: 1" in mails[0].raw and b"Reply-To: r@x.example" in mails[0].raw
 
 
@@ -55,10 +55,11 @@ def test_send_mail_counts_what_was_accepted(sim: Any) -> None:
 def test_a_failure_is_raised_unless_silence_is_asked(sim: Any) -> None:
     with pytest.raises(OutmailError):
         send_mail("Hi\r\nBcc: eve@x.example", "Text", None, ["a@x.example"])
-    from flask_outmail.simulator import Fault
-
-    sim.faults.add(Fault(endpoint="sendMail", status=403, code="ErrorAccessDenied"))
+    for _ in range(2):
+        sim.faults.refuse("sendMail", 403, "ErrorAccessDenied")
     assert send_mail("Hi", "Text", None, ["a@x.example"], fail_silently=True) == 0
+    with pytest.raises(OutmailError, match="ErrorAccessDenied"):
+        send_mail("Hi", "Text", None, ["a@x.example"])
 
 
 def test_one_address_in_place_of_a_list_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 from prometheus_client import CollectorRegistry, generate_latest
 
-from flask_outmail import OutmailError, metrics, tracing
+from flask_outmail import ConfigurationError, OutmailError, SetupNotVerified, metrics, tracing
+from flask_outmail.models import Base
 from flask_outmail.simulator import Fault, Simulator
 
-from ..conftest import MakeApp, graph_setup, make_message
+from ..conftest import MakeApp, engine_of, graph_setup, make_message
+from .test_holding import activate, smtp_values
 
 
 def outcomes(mail: Any, simulator: Simulator) -> None:
@@ -58,12 +61,56 @@ def test_the_queue_is_read_when_it_is_scraped(make_app: MakeApp, simulator: Simu
     assert 'outmail_messages_total{connection="primary",outcome="accepted"} 1.0' in after
 
 
-def test_a_database_that_does_not_answer_leaves_its_series_out(make_app: MakeApp, simulator: Simulator) -> None:
-    app, mail = make_app(graph_setup(simulator))
+@pytest.mark.parametrize("db", [True, False])
+def test_a_database_that_does_not_answer_leaves_its_series_out(
+    make_app: MakeApp, simulator: Simulator, db: bool
+) -> None:
+    app, mail = make_app(graph_setup(simulator), db=db)
     registry = CollectorRegistry()
     metrics.register(app, registry)
     mail.send(make_message())
-    assert "outmail_deliveries" not in generate_latest(registry).decode()
+    if db:
+        Base.metadata.drop_all(app.extensions["sqlalchemy"].engine)
+    text = generate_latest(registry).decode()
+    assert "outmail_deliveries" not in text
+    assert 'outmail_messages_total{connection="primary",outcome="accepted"} 1.0' in text
+
+
+def test_what_is_held_and_what_becomes_of_it_are_counted_and_traced(make_app: MakeApp, simulator: Simulator) -> None:
+    app, mail = make_app(db=True)
+    registry, memory = CollectorRegistry(), InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    metrics.register(app, registry)
+    tracing.register(app, provider)
+    activate(app, smtp_values(simulator))
+    for recipient in ("ann@customers.example", "gone@customers.example"):
+        with pytest.raises(SetupNotVerified):
+            mail.send(make_message(recipients=[recipient]))
+    memory.clear()
+    activate(app, smtp_values(simulator), verified=True)
+    simulator.faults.preset("smtp-rcpt-550", recipient="gone@customers.example")
+    assert engine_of(app).releasing.release("primary") == (1, 1)
+    text = generate_latest(registry).decode()
+    for outcome, count in (("held", 2), ("refused", 1), ("accepted", 1)):
+        assert f'outmail_messages_total{{connection="primary",outcome="{outcome}"}} {count}.0' in text
+    assert 'outmail_handover_seconds_count{connection="primary",transport="smtp"} 1.0' in text
+    spans = {span.attributes["outmail.outcome"]: dict(span.attributes) for span in memory.get_finished_spans()}
+    assert set(spans) == {"refused", "accepted"}
+    assert spans["accepted"]["outmail.transport"] == "smtp" and spans["refused"]["outmail.code"]
+    provider.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("register", "module", "extra"),
+    [(metrics.register, "prometheus_client", "prometheus"), (tracing.register, "opentelemetry", "otel")],
+)
+def test_a_missing_extra_is_named(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, register: Any, module: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    with pytest.raises(ConfigurationError, match=rf"flask-outmail\[{extra}\]"):
+        register(make_app()[0])
 
 
 def test_one_application_is_not_counted_as_another(make_app: MakeApp, simulator: Simulator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from email import message_from_bytes, policy
@@ -93,6 +94,12 @@ def test_flask_babel_speaks_the_locale_of_the_reader(templates: Any) -> None:
 
     message = message_from_template("a", {"when": datetime.date(2026, 3, 1)}, locale="de", subject="Hi")
     assert "01.03.2026" in str(message.body)
+
+
+def test_a_locale_cannot_leave_the_folder(templates: Any) -> None:
+    templates(WELCOME)
+    with pytest.raises(ConfigurationError, match="is no locale"):
+        message_from_template("welcome", locale="../de", subject="Hi")
 
 
 @pytest.mark.parametrize("name", ["../secret", "a/../b", "", "a b", "/etc/passwd", "a.txt", "a\nb"])
@@ -190,6 +197,13 @@ def test_styles_are_written_into_the_elements_and_media_rules_stay(templates: An
     templates({"mail/a.html": f"<html><head>{style}</head><body><p>Hello</p></body></html>"})
     html = text(message_from_template("a", subject="Hi"), "html")
     assert '<p style="color: teal;">' in html and "@media print" in html
+
+
+def test_without_the_extra_the_style_sheet_stays_as_it_is(templates: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "css_inline", None)  # as if it were not installed
+    templates({"mail/a.html": "<style>p { color: teal }</style><p>Hello</p>"})
+    html = text(message_from_template("a", subject="Hi"), "html")
+    assert "<style>p { color: teal }</style><p>Hello</p>" in html
 
 
 # -- mail classes ------------------------------------------------------------------------------------------------------

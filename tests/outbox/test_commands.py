@@ -45,6 +45,7 @@ def test_the_newest_comes_first_and_a_state_can_be_asked_for(shop: tuple[Flask, 
     assert [row["subject"] for row in told(app, "list")] == ["second", "first"]
     assert [row["subject"] for row in told(app, "list", "--state", "accepted")] == ["first"]
     assert "second" in run(app, "list")[1]
+    assert "Who:" not in run(app, "show", "1")[1], "of what was accepted there is nothing to mend"
 
 
 def test_one_is_shown_with_its_attempts_and_with_what_to_do(shop: tuple[Flask, Mail], simulator: Simulator) -> None:
@@ -63,7 +64,7 @@ def test_what_was_refused_can_be_tried_again(shop: tuple[Flask, Mail], simulator
     simulator.faults.preset("smtp-rcpt-550", recipient="ann@customers.example")
     receipt = mail.send(make_message())
     work(app)
-    assert run(app, "retry", receipt.delivery_id)[0] == 0
+    assert told(app, "retry", receipt.delivery_id)["state"] == "queued"
     assert work(app) == 1
     code, output = run(app, "retry", receipt.delivery_id)
     assert code == 1 and "not stored" in output
@@ -86,3 +87,15 @@ def test_what_is_cancelled_does_not_leave(shop: tuple[Flask, Mail], simulator: S
     assert work(app) == 0 and states(app) == ["cancelled"]
     assert run(app, "cancel", receipt.delivery_id)[0] == 1
     assert run(app, "show", "17000")[0] == 1
+
+
+def test_the_log_is_pruned_and_a_person_erased_for_machines_too(shop: tuple[Flask, Mail], simulator: Simulator) -> None:
+    app, mail = shop
+    mail.send(make_message())
+    assert work(app) == 1
+    mail.send(make_message())
+    nothing = {"messages": 0, "contents": 0, "activity": 0}
+    assert told(app, "prune") == {"dry_run": False, **nothing}
+    assert told(app, "prune", "--dry-run") == {"dry_run": True, **nothing}
+    assert "Still to leave, and left as they are: 1." in run(app, "erase", "ann@customers.example")[1]
+    assert told(app, "erase", "ann@customers.example") == {"anonymised": 0, "still_to_leave": 1}

@@ -429,6 +429,12 @@ def test_configuration_takes_every_kind_of_credential(simulator: Simulator, tmp_
     (tmp_path / "old.pem").write_text(made)
     both = of(client_secret="new", previous_certificate=str(tmp_path / "old.pem"), expires_on="2027-04-15")
     assert (both.provider, both.expires_on, both.previous_certificate) == (CLIENT_CREDENTIALS, date(2027, 4, 15), made)
+    bundle = base64.b64encode(made.encode()).decode()
+    assert of(certificate=bundle).certificate == bundle, "a PFX file in base64 is taken as it is"
+    with pytest.raises(ConfigurationError, match="must be a dict or a string"):
+        setup_from_mapping(["microsoft365_graph"], "OUTMAIL_SETUP")
+    both_ways = problems(Credential("t", "c", provider=FEDERATED, token_file="/t", token_function="f"))
+    assert "not both" in both_ways["token_function"][1]
     with pytest.raises(ConfigurationError, match="expires_on"):
         of(client_secret="new", expires_on="soon")
 

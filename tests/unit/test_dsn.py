@@ -46,6 +46,7 @@ def test_microsoft_smtp_sends_as_its_mailbox() -> None:
     "dsn",
     [
         "", "hidden", "http://u:hidden@h", "smtp+starttls://", "smtp://u:hidden@h:port", "smtp://u:hid/den@h",
+        "smtp://h/hidden",
         "smtp://u:hidden@h?frm=a", "smtp://h#hidden", "graph://id:hidden@tenant", "graph://id:hidden@tenant/",
         "smtp://u:hidden@h?cloud=x", "smtp://[::1:hidden", "smtp://h?from=a%0d%0aBcc:hidden", "smtp://u:hid%0aden@h",
     ],

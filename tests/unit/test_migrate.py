@@ -61,6 +61,13 @@ def test_what_a_person_must_see_is_told_with_its_line(tmp_path: Path) -> None:
     assert "cannot be read" in notes["c.py"][1]
 
 
+def test_files_that_say_nothing_of_it_are_left_and_those_that_are_no_text_break_nothing(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_bytes(b"Flask-Mail\xff")
+    (tmp_path / "picture.png").write_bytes(b"flask_mail")
+    (tmp_path / "other.py").write_bytes(b"import os\n")
+    assert list(find(tmp_path)) == []
+
+
 def test_environments_and_history_are_not_looked_at(tmp_path: Path) -> None:
     for folder in (".venv", ".git", "node_modules", "pkg/__pycache__"):
         assert changed(tmp_path, f"{folder}/app.py", "import flask_mail\n") == ""
@@ -75,6 +82,12 @@ def test_nothing_is_written_unless_asked(tmp_path: Path, capsys: pytest.CaptureF
     assert main([str(tmp_path), "--write"]) == 0
     assert app.read_bytes() == b"# coding: latin-1\r\nname = '\xe9'\r\nimport flask_outmail as flask_mail\r\n"
     assert main([str(tmp_path)]) == 0
+
+
+def test_the_command_shows_what_a_person_must_see(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.py").write_text('patch("flask_mail.Mail.send")\n')
+    main([str(tmp_path)])
+    assert "a.py:1: note: " in capsys.readouterr().out
 
 
 def test_the_difference_can_be_applied_by_patch(tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 from sqlalchemy import create_engine, text
@@ -166,14 +168,18 @@ def test_what_pasting_adds_is_taken_away(added: str) -> None:
 @pytest.fixture(scope="module")
 def pair() -> tuple[rsa.RSAPrivateKey, x509.Certificate]:
     key = rsa.generate_private_key(65537, 2048)
+    return key, public_of(key)
+
+
+def public_of(key: Any) -> x509.Certificate:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "outmail")])
     today = datetime(2026, 1, 1, tzinfo=timezone.utc)
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     builder = builder.serial_number(1).not_valid_before(today).not_valid_after(today + timedelta(days=365))
-    return key, builder.sign(key, hashes.SHA256())
+    return builder.sign(key, hashes.SHA256())
 
 
-def pem(key: rsa.RSAPrivateKey, certificate: x509.Certificate, password: str = "") -> str:
+def pem(key: Any, certificate: x509.Certificate, password: str = "") -> str:
     lock = serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
     return (
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
@@ -182,8 +188,6 @@ def pem(key: rsa.RSAPrivateKey, certificate: x509.Certificate, password: str = "
 
 
 def test_a_certificate_is_read_from_pem_and_from_pfx(pair: tuple[rsa.RSAPrivateKey, x509.Certificate]) -> None:
-    import base64
-
     plain = certificates.load(pem(*pair))
     locked = certificates.load(pem(*pair, password="pw"), "pw")
     lock = serialization.BestAvailableEncryption(b"pw")
@@ -195,7 +199,8 @@ def test_a_certificate_is_read_from_pem_and_from_pfx(pair: tuple[rsa.RSAPrivateK
 
 def test_what_is_wrong_with_a_certificate_is_said(pair: tuple[rsa.RSAPrivateKey, x509.Certificate]) -> None:
     key, certificate = pair
-    other = rsa.generate_private_key(65537, 2048)
+    other, curve = rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())
+    pfx = pkcs12.serialize_key_and_certificates(b"x", curve, public_of(curve), None, serialization.NoEncryption())
     public = certificate.public_bytes(serialization.Encoding.PEM).decode()
     for text_, password, words in (
         (public, "", "private key is missing"),
@@ -204,6 +209,8 @@ def test_what_is_wrong_with_a_certificate_is_said(pair: tuple[rsa.RSAPrivateKey,
         (pem(key, certificate, "pw"), "", "password"),
         (pem(key, certificate, "pw"), "wrong", "password"),
         ("bm90IGEgcGZ4", "", "cannot be read"),
+        (pem(curve, public_of(curve)), "", "only RSA keys"),
+        (base64.b64encode(pfx).decode(), "", "must hold an RSA private key"),
     ):
         with pytest.raises(ConfigurationError, match=words):
             certificates.load(text_, password)

@@ -113,6 +113,8 @@ def test_a_certificate_is_read_from_the_file_that_was_chosen_and_brings_its_date
     assert isinstance(key, RSAPrivateKey)
     pfx = serialize_key_and_certificates(b"mailer", key, certificate, None, BestAvailableEncryption(b"opens-it"))
     ends = certificate.not_valid_after_utc.date()
+    nameless = site.post("/auth-objects/new", action="save", **site.object_fields(name="", **in_a_file(pem.encode())))
+    assert f'value="{ends}"' in nameless.text and "Without a date" not in nameless.text
     for number, (data, password) in enumerate(((pem.encode(), ""), (pfx, "opens-it")), 1):
         file = in_a_file(data, certificate_password=password, name=f"No. {number}")
         site.post("/auth-objects/new", action="save", **site.object_fields(**file))

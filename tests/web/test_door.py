@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,6 +31,15 @@ def test_an_answer_that_is_none_lets_nobody_in_and_is_told_to_the_developer(
     assert "must return True, False or a response" in caplog.text
 
 
+@pytest.mark.parametrize(("verdict", "status"), [(True, 200), (False, 403)])
+def test_a_function_that_cannot_tell_its_arguments_is_called_without_any(
+    make_app: MakeApp, verdict: bool, status: int
+) -> None:
+    app, mail = make_app(db=True)
+    mail.access_control(partial(bool, verdict))
+    assert app.test_client().get("/outmail/").status_code == status
+
+
 def test_a_function_that_aborts_turns_people_away_with_our_page(make_app: MakeApp) -> None:
     app, mail = make_app(db=True)
     mail.access_control(lambda: abort(403))
@@ -47,9 +57,10 @@ def test_nothing_is_noted_of_whoever_is_sent_to_the_log_in(site: Site, answer: C
     assert activity(site) == []
 
 
-def test_whoever_is_turned_away_is_not_told_of_a_database_without_tables(site: Site) -> None:
-    site.mail.access_control(lambda: False)
+def test_a_page_that_needs_no_table_is_answered_from_a_database_without_tables(site: Site) -> None:
     Base.metadata.drop_all(site.app.extensions["sqlalchemy"].engine)
+    assert site.get("/previews/").status_code == 404, "there are none outside debug"
+    site.mail.access_control(lambda: False)
     assert site.get("/").status_code == 403
 
 

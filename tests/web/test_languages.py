@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import io
 import re
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,6 +24,7 @@ from flask_outmail.errors import ConfigurationError
 from flask_outmail.settings import Settings
 from flask_outmail.shapes import COUNTED, SHAPES
 from flask_outmail.web import texts
+from flask_outmail.words import Words
 
 from .conftest import Site
 
@@ -174,6 +176,20 @@ def test_the_language_of_flask_babel_is_that_of_the_pages(make_site: Callable[..
     site = make_site()
     Babel(site.app, locale_selector=lambda: "de_AT")
     assert '<html lang="de">' in asked(site, "fr")
+
+
+def test_another_extension_that_goes_by_the_name_of_babel_is_not_asked(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "flask_babel", None)  # as if it were not installed
+    site.app.extensions["babel"] = object()
+    with site.app.test_request_context("/outmail/", headers={"Accept-Language": "de"}):
+        assert texts.language_tag() == "de"
+
+
+def test_a_title_that_was_made_a_sentence_is_translated_too() -> None:
+    title = "The client secret has expired"
+    assert Words("de").said(f"{title}.") == f"{Words('de').said(title)}." != f"{title}."
 
 
 def test_remedies_are_shown_in_the_language_of_the_page(site: Site) -> None:
