@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from itertools import chain, groupby
 from typing import Any, NoReturn
 
@@ -40,7 +41,15 @@ from .releasing import Releasing
 from .routing import Chooser, Routing
 from .services import Environment
 from .settings import PRIMARY, Settings
-from .signals import email_dispatched, message_accepted, message_failed, message_held, message_queued, notify
+from .signals import (
+    delivery_settled,
+    email_dispatched,
+    message_accepted,
+    message_failed,
+    message_held,
+    message_queued,
+    notify,
+)
 from .token_store import StoredTokens
 from .transports.memory import MemoryTransport
 from .vault import Vault, derived_key
@@ -90,7 +99,8 @@ class Engine:
         self.queueing = Queueing(app, settings, self.database, lambda: self.vault, lambda: self.wake())
         self.keeping = Keeping(settings, self.database, self.queueing)
         self.preparing = Preparing(settings, mail_state, self.connections, self.keeping, lambda: self.vault)
-        self.releasing = Releasing(self.database, self.connections, lambda: self.vault, self.tell)
+        settled = partial(notify, delivery_settled, app)
+        self.releasing = Releasing(self.database, self.connections, lambda: self.vault, self.tell, settled)
         self.alerting = Alerting(
             app.name,
             self.database,

@@ -40,7 +40,10 @@ SLICE_S = 1.0
 
 
 class Releasing:
-    """Releases the held messages of one application. `tell` is given each failure, with the setup that met it."""
+    """Releases the held messages of one application.
+
+    `tell` is given each failure, with the setup that met it; `settled` the facts of `signals.delivery_settled`.
+    """
 
     def __init__(
         self,
@@ -48,11 +51,13 @@ class Releasing:
         connections: Connections,
         vault: Callable[[], Vault],
         tell: Callable[[OutmailError, Current], None],
+        settled: Callable[..., None],
     ) -> None:
         self._database = database
         self._connections = connections
         self._vault = vault
         self._tell = tell
+        self._settled = settled
 
     def release(self, connection: str = PRIMARY, *, budget_s: float = 10.0) -> tuple[int, int]:
         """Hands over held messages, oldest first, for at most `budget_s` seconds; returns (accepted, not accepted).
@@ -99,6 +104,9 @@ class Releasing:
                     refused += 1
                     if isinstance(result, OutmailError):
                         self._tell(result, current)
+                receipt, error = (result, None) if isinstance(result, Receipt) else (None, result)
+                facts = {"connection": connection, "state": verdict.state, "receipt": receipt, "error": error}
+                self._settled(delivery_id=begun.uid or str(begun.id), **facts)
         if accepted or refused:
             logger.info("held messages released", extra={"accepted_count": accepted, "not_accepted_count": refused})
             self._connections.look_soon()

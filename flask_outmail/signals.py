@@ -33,8 +33,9 @@ message_held = signals.signal("outmail-message-held")
 #: if the caller's transaction commits.
 message_queued = signals.signal("outmail-message-queued")
 
-#: A delivery of the outbox has come to its end: accepted, refused, failed or unknown. Sent by the worker, which has no
-#: `Message`. Arguments: `delivery_id`, `connection`, `state`, `receipt` (or None), `error` (or None).
+#: A delivery of the outbox, or a message that had been held, has come to its end: accepted, refused, failed or unknown.
+#: Sent by the worker, or where held messages are released; neither has a `Message`. Arguments: `delivery_id`,
+#: `connection`, `state`, `receipt` (or None), `error` (or None).
 delivery_settled = signals.signal("outmail-delivery-settled")
 
 
