@@ -123,13 +123,7 @@ class SmtpProof:
             observe=self.observe,
         )
         try:
-            other.connect()
-            if self.settings.tls == "tls":
-                other.secure()
-            other.greet()
-            if self.settings.tls == "starttls":
-                other.secure()
-            other.log_in()
+            other.open()
         except AuthenticationFailed:
             return True
         finally:

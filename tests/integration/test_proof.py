@@ -75,6 +75,21 @@ def test_over_smtp_a_token_for_one_mailbox_opens_no_other(make_app: MakeApp, sim
         assert not any(step.state == "failed" for step in steps)
 
 
+def test_a_from_that_is_not_the_mailbox_itself_is_proven_too(make_app: MakeApp, simulator: Simulator) -> None:
+    simulator.add_mailbox("shared@contoso.example", send_as=["shop@contoso.example"])
+    setup = graph_setup(simulator, username="shared@contoso.example", from_address="shop@contoso.example")
+    _, mail = make_app(setup)
+    assert by_key(list(mail.diagnose()))["from"].seen == "the mailbox may send as this address"
+
+
+def test_a_server_that_takes_a_message_for_nobody_is_warned_of(make_app: MakeApp, simulator: Simulator) -> None:
+    _, mail = make_app(graph_setup(simulator))
+    simulator.faults.refuse("sendMail", 202)
+    found = by_key(list(mail.diagnose()))
+    assert (found["mailbox"].state, found["mailbox"].code) == ("warning", "graph_accepted_empty")
+    assert found["from"].state == "passed"
+
+
 # -- the steps -------------------------------------------------------------------------------------------------------
 
 

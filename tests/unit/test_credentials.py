@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from flask_outmail import certificates, entra, providers
 from flask_outmail.diagnosis import steps
-from flask_outmail.diagnosis.microsoft import TokenProof
+from flask_outmail.diagnosis.microsoft import TokenProof, certificate_seen
 from flask_outmail.errors import AuthenticationFailed, ConfigurationError, TransportUnavailable
 from flask_outmail.providers import PROVIDERS, problems
 from flask_outmail.setup_values import (
@@ -159,6 +159,20 @@ def test_a_function_of_the_application_can_give_the_token(simulator: Simulator, 
     old = tokens.token()
     assert tokens.token(refused=old) != old
     assert len(token_function) == 2, "a kept token would end"
+
+
+def test_a_token_that_does_not_say_when_it_ends_is_shown_all_the_same(simulator: Simulator) -> None:
+    def endless() -> str:
+        head, _, signature = simulator.outside_token().split(".")
+        body = base64.urlsafe_b64encode(b'{"iss": "https://cluster.example"}').decode().rstrip("=")
+        return f"{head}.{body}.{signature}"
+
+    entra.register_token_function("endless", endless)
+    try:
+        step = seen(check(federated(simulator, token_function="endless"), simulator), "secret")
+    finally:
+        entra._functions.pop("endless")
+    assert step.seen == "token from function endless, issuer https://cluster.example"
 
 
 def test_a_function_that_fails_is_told_without_its_words(simulator: Simulator) -> None:
@@ -369,6 +383,24 @@ def test_the_test_shows_which_credential_it_is_and_how_long_it_lasts(simulator: 
     assert words == "client secret, 40 characters, 10 days left"
     words = seen(check(the_credential(simulator, client_secret="", certificate=made), simulator), "secret").seen
     assert re.fullmatch(r"certificate [0-9A-F]{8}…, 36[45] days left", words)
+
+
+def test_what_cannot_be_read_or_has_ended_is_told_before_microsoft_is_asked(simulator: Simulator) -> None:
+    ended = certificates.make("mailer", 90, now=datetime.now(timezone.utc) - timedelta(days=100))
+    for wrong, code, words in (
+        ({"client_secret": "", "certificate": ended}, "certificate_expired", "the certificate ended on 20"),
+        ({"client_secret": ""}, "credential_incomplete", "neither a secret nor a certificate"),
+        ({"client_secret": "", "certificate": "rubbish"}, "certificate_unreadable", "neither PEM"),
+    ):
+        before = len(simulator.answers)
+        step = seen(check(the_credential(simulator, **wrong), simulator), "secret")
+        assert (step.state, step.code) == ("failed", code) and words in step.seen
+        assert len(simulator.answers) == before
+
+
+def test_a_connection_without_a_certificate_is_not_called_secure() -> None:
+    with pytest.raises(TransportUnavailable, match="not encrypted"):
+        certificate_seen({})
 
 
 def test_a_date_that_was_noted_is_no_verdict(simulator: Simulator) -> None:

@@ -335,6 +335,12 @@ def test_workers_that_use_what_is_in_force_agree(working: Site) -> None:
     card = section(working.get("/").text, "om-workers")
     assert "agree Web and 1 worker use the same settings" in card
     assert "web-1 101 just now primary: revision 1 0.1" in card
+    # One that has not come to this connection yet disagrees with nobody.
+    worker(working.app, 2, None, setups={})
+    with engine_of(working.app).database.session() as session:
+        session.get_one(Setup, 1).activated_at = utc_now() - HOUR
+        session.commit()
+    assert "agree Web and 2 workers use the same settings" in section(working.get("/").text, "om-workers")
 
 
 def test_a_connection_that_has_only_drafts_is_not_in_use_and_no_worker_is_behind_on_it(working: Site) -> None:
