@@ -115,3 +115,8 @@ def test_the_first_revision_shows_what_it_set_and_nothing_before_it(revised: Sit
     set_then = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", first))
     assert set_then["From name"] == "Contoso" and set_then["Password"] == "set"
     assert "–" not in set_then.values(), "what was not set is not listed"
+
+
+def test_what_became_of_a_password_is_told_in_the_language_of_the_page(revised: Site) -> None:
+    german = revised.client.get("/outmail/history", headers={"Accept-Language": "de"}).get_data(as_text=True)
+    assert rows(german) == [["Kennwort", "gesetzt", "geändert"]]
