@@ -8,8 +8,10 @@ soon as that transaction is over.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -64,10 +66,15 @@ class Queueing:
         self._held_back: deque[Draft] = deque()
         #: What is to be done after the transaction that the application is in.
         self._works: deque[Callable[[], None]] = deque()
-        self._moving = threading.Lock()
+        self._start_afresh()
         #: How often an entry of the spool could not be moved.
         self._failures: dict[str, int] = {}
         self._silent_until = float("-inf")
+        _queueings.add(self)
+
+    def _start_afresh(self) -> None:
+        """What a thread of the parent held at the moment of a fork is never given back in the child."""
+        self._moving = threading.Lock()
 
     def queue(self, draft: Draft) -> Queued:
         """Adds a delivery that is there whatever becomes of the caller's transaction. Waits for nobody.
@@ -243,3 +250,15 @@ def _quietly(work: Callable[[], None]) -> None:
         work()
     except (OutmailError, SQLAlchemyError) as exc:
         logger.warning("what follows a message could not be done", extra={"error": type(exc).__name__})
+
+
+_queueings: weakref.WeakSet[Queueing] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for queueing in list(_queueings):
+        queueing._start_afresh()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import sqlite3
 import threading
@@ -194,6 +195,46 @@ def test_no_line_of_the_log_goes_with_one_that_another_thread_has_written(
     event.remove(Session, "after_commit", pause)
     engine_of(app).queueing.move()
     assert sorted(row.subject for row in rows(app)) == ["one", "three", "two"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_process_forked_while_a_thread_moves_what_waits_moves_its_own(locked: tuple[Flask, Mail]) -> None:
+    """The thread that would end the parent's turn does not exist in the child."""
+    app, mail = locked
+    commit(app)
+    begun, end = threading.Event(), threading.Event()
+
+    def take_long() -> None:
+        begun.set()
+        end.wait(20)
+
+    def move_for_long() -> None:
+        with app.app_context():
+            app.extensions["sqlalchemy"].session.execute(text("insert into orders values (2)"))
+            engine_of(app).queueing.soon(take_long)
+            commit(app)
+
+    thread = threading.Thread(target=move_for_long)
+    thread.start()
+    assert begun.wait(20)
+    child = os.fork()
+    if child == 0:
+        try:
+            app.extensions["sqlalchemy"].engine.dispose(close=False)
+            with app.app_context():
+                app.extensions["sqlalchemy"].session.execute(text("insert into orders values (3)"))
+                mail.send(make_message(subject="child"))
+                commit(app)
+                assert spool(app).names() == []
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    end.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert [row.subject for row in rows(app)] == ["child"]
 
 
 def test_a_failure_meanwhile_is_on_record_after_the_request(
