@@ -147,6 +147,24 @@ def test_what_microsoft_filled_in_does_not_turn_up_in_another_service(
     assert page.input_value("#host") == site.simulator.smtp_host
 
 
+def test_hints_and_requests_follow_the_service_and_a_note_goes_with_its_cause(
+    site: Site, served: str, open_page: Callable[..., Page]
+) -> None:
+    site.save(site.smtp_fields())
+    page = open_page()
+    page.goto(f"{served}/setup")
+    ports, request = "text=587 with STARTTLS, 465 with TLS from the start.", "[data-for-service=microsoft365_graph]"
+    assert page.is_visible(ports) and not page.is_visible(request)
+    page.check("input[value=microsoft365_graph]")
+    assert not page.is_visible(ports) and page.is_visible(request)
+    page.check("input[value=smtp]")
+    page.fill("#port", str(site.simulator.smtp_port))
+    assert page.is_visible("text=Mail is held: revision 1 is in use")
+    page.click("[data-test]")
+    page.wait_for_selector(".om-verdict.om-good")
+    assert not page.is_visible("text=Mail is held: revision 1 is in use")
+
+
 def test_a_secret_can_be_looked_at_while_it_is_typed(served: str, open_page: Callable[..., Page]) -> None:
     page = open_page()
     page.goto(f"{served}/auth-objects/new")
