@@ -27,6 +27,7 @@ from flask_outmail.simulator import Simulator
 from flask_outmail.working import make_worker
 
 from . import config, create_app
+from .extensions import db
 from .models import DEMO_USERS, create_tables
 from .world import World
 
@@ -136,16 +137,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["EXAMPLE_INSTANCE"] = str(options.instance.resolve())
     os.environ["EXAMPLE_SIMULATOR"] = "1" if options.simulator else "0"
     parts: list[Part] = []
-    try:
-        return _run(options, parts, stop)
-    except OSError as exc:
-        print(f"The example application cannot start: {exc}", file=sys.stderr)
-        return 1
-    finally:
-        _stop_all(parts)
+    with contextlib.ExitStack() as at_end:
+        try:
+            return _run(options, parts, stop, at_end)
+        except OSError as exc:
+            print(f"The example application cannot start: {exc}", file=sys.stderr)
+            return 1
+        finally:
+            _stop_all(parts)
 
 
-def _run(options: argparse.Namespace, parts: list[Part], stop: threading.Event) -> int:
+def _run(options: argparse.Namespace, parts: list[Part], stop: threading.Event, at_end: contextlib.ExitStack) -> int:
     mailboxes = ""
     if options.simulator:
         wished = dict.fromkeys(SIMULATOR_PORTS, 0) if options.port == 0 else SIMULATOR_PORTS
@@ -153,6 +155,7 @@ def _run(options: argparse.Namespace, parts: list[Part], stop: threading.Event) 
         parts.append(simulator)
         mailboxes = simulator.simulator.web_url
     app = create_app()
+    at_end.callback(_close_database, app)
     with app.app_context():
         create_tables()
     shop = Shop(app, _listen(options.host, options.port))
@@ -175,6 +178,11 @@ def _stop_all(parts: list[Part]) -> None:
         thread.start()
     for thread in stopping:
         thread.join(STOP_WITHIN_S)
+
+
+def _close_database(app: Flask) -> None:
+    with app.app_context():
+        db.engine.dispose()
 
 
 def _announcement(url: str, mailboxes: str) -> str:
