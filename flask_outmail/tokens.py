@@ -37,6 +37,8 @@ RESERVE_S, RESERVE_PART = 60.0, 0.1
 RENEWAL_PAUSE_S = 60.0
 #: A server that refuses every token must not become a token request for each message: so many in so many seconds.
 REFUSALS_MAX, REFUSALS_WINDOW_S = 5, 60.0
+#: A token in the store that is younger than this was fetched because of the same refusal.
+RENEWED_S = 10.0
 #: How long one process asks on behalf of all, and how often the others look whether it has brought the token.
 CLAIM_S, LOOK_S = 5.0, 0.05
 #: Mail that goes on coming must not flood an Entra that refuses: after so many refusals in a row the next request
@@ -310,8 +312,13 @@ class EntraTokens:
     def _find(self, store: TokenStore, refused: str, older: _Held | None) -> _Held | None:
         """A token in the store that will do."""
         try:
-            held = self._hold(_Fresh(**json.loads(store.load(self._key) or "{}")))
+            fresh = _Fresh(**json.loads(store.load(self._key) or "{}"))
+            held = self._hold(fresh)
         except (ValueError, TypeError):
+            return None
+        if refused and fresh.issued_on < self._now() - RENEWED_S:
+            # Nobody fetched it because of what has refused ours: it may have gone with ours, as all do where they are
+            # revoked. Only Entra can tell, and says why there is no other.
             return None
         own = self._held
         if not self._serves(held, refused) or (

@@ -429,6 +429,24 @@ def test_a_test_replaces_the_token_that_others_use(simulator: Simulator) -> None
     assert source(simulator, store=shelf).token() == tested
 
 
+def test_where_all_tokens_were_revoked_the_first_message_hears_why_there_is_no_other(
+    simulator: Simulator, request: pytest.FixtureRequest
+) -> None:
+    """Not that Graph refused an older one, which another process or a check had left in the store."""
+    shelf = Shelf()
+    tokens = source(simulator, store=shelf, now=lambda: time.time() + 120)
+    own = tokens.token()
+    left = source(simulator, store=Renewing(shelf)).token()
+    assert left != own
+    application = simulator.state.apps()[0]
+    application.secret_expired = True
+    request.addfinalizer(lambda: setattr(application, "secret_expired", False))
+    simulator.expire_tokens()
+    with pytest.raises(AuthenticationFailed) as caught:
+        tokens.token(refused=own)
+    assert caught.value.code == "AADSTS7000222"
+
+
 # -- in the database --------------------------------------------------------------------------------------------------
 
 _PROGRAM = """
