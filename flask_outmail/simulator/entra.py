@@ -7,7 +7,6 @@ words that no page gives are those seen in practice.
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import re
 import uuid
@@ -167,7 +166,7 @@ def _client(client_id: str | None, secret: str | None) -> tuple[str, str | None]
     if kind.lower() == "basic":
         try:
             user, _, password = base64.b64decode(value).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no base64, or no text in it
             user, password = "", ""
         client_id, secret = client_id or unquote_plus(user), secret or unquote_plus(password)
     if not client_id:

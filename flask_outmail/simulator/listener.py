@@ -85,8 +85,6 @@ class Listener:
     def close(self) -> None:
         """Stops listening, ends every connection, and waits for the threads (a few seconds at most)."""
         with self._lock:
-            if self._closing:
-                return
             self._closing = True
         self._wake_acceptor()
         if self._acceptor.ident is not None:

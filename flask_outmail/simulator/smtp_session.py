@@ -311,7 +311,6 @@ class Session:
         size, _, last = argument.partition(" ")
         if not self._state.behaviour.smtp_chunking or not size.isdecimal() or last.upper() not in ("", "LAST"):
             self._reply("BDAT", 501, "5.5.4", "Invalid arguments", end=True)
-            return
         behaviour = self._state.behaviour
         fault = self._take("data")
         if fault is not None:

@@ -6,9 +6,9 @@ client's pool of stale connections is one of the things to test.
 
 from __future__ import annotations
 
-import http.client
 import io
 import logging
+import re
 import ssl
 import sys
 from collections.abc import Callable, Iterable
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 IDLE_TIMEOUT_S = 120.0
 MAX_BODY_BYTES = 256 * 1024 * 1024
+
+_HEX = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -110,8 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
         total = 0
         while True:
             size_text = self.rfile.readline(100).split(b";")[0].strip()
-            if not size_text:
-                raise ConnectionResetError("the client left in the middle of its request")
+            if not _HEX.fullmatch(size_text):
+                raise ConnectionResetError("the client left in the middle of its request, or sends no sizes")
             size = int(size_text, 16)
             total += size
             if total > MAX_BODY_BYTES:
@@ -129,6 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "https" if self._secure else "http",
             "wsgi.input": io.BytesIO(body),
+            "wsgi.input_terminated": True,  # also what came in pieces, whose length no header says
             "wsgi.errors": sys.stderr,
             "wsgi.multithread": True,
             "wsgi.multiprocess": False,
@@ -167,8 +170,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def version_string(self) -> str:
         return self.server_version
-
-
-def reason(status: int) -> str:
-    """The words that belong to an HTTP status; "Unknown" for one that has none."""
-    return http.client.responses.get(status, "Unknown")

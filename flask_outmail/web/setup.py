@@ -179,7 +179,7 @@ def _restore_typed(page: Page) -> bool:
     page.form.auth_object.data = str(chosen)
     service = service_named(page.form.service.data)
     row = next(row for row in page.known.objects if row.id == chosen)
-    if service is not None and service.needs_auth_object:
+    if service is not None:
         filled = filled_by(service, row, engine())
         for name in service.locked:
             page.form[name].data = str(filled[name])

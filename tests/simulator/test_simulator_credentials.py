@@ -94,6 +94,7 @@ def test_a_token_of_the_trusted_issuer_is_taken_and_any_other_refused(sim: Simul
     assert by_assertion(sim, sim.outside_token(audience="other")) == [700212]
     assert by_assertion(sim, sim.outside_token(lifetime_s=-4000)) == [700024]
     assert by_assertion(sim, altered(sim.outside_token(), iss="https://elsewhere")) == [700211]
+    assert by_assertion(sim, f"{sim.outside_token()}.more") == [50027]
     assert by_assertion(sim, altered(sim.outside_token(), sub="system:serviceaccount:shop:mailer ")) == [50013]
 
 

@@ -172,9 +172,48 @@ def test_messages_are_found_by_extended_property(graph: Any) -> None:
 
 
 def test_filter_that_is_not_understood_is_refused(graph: Any) -> None:
-    answer = graph.request("GET", "messages", params={"$filter": "contains(subject,'x')"})
+    for text in ("contains(subject,'x')", "isDraft eq true or isDraft eq false", "isDraft eq true isDraft eq true"):
+        assert graph.request("GET", "messages", params={"$filter": text}).status_code == 400
 
-    assert answer.status_code == 400
+
+def test_what_is_not_there_is_404(graph: Any, make_mime: Any) -> None:
+    path = f"messages/{graph.create_draft(make_mime())['id']}"
+    body = {"@odata.type": "#microsoft.graph.fileAttachment", "name": "a.txt", "contentBytes": "aGk="}
+    graph.request("POST", f"{path}/attachments", json=body)
+
+    assert graph.request("GET", "mailFolders/nowhere/messages").status_code == 404
+    assert graph.request("GET", f"{path}/attachments/none").status_code == 404
+    assert graph.request("DELETE", f"{path}/attachments/none").status_code == 404
+
+
+def test_what_is_sent_is_a_draft_no_more(graph: Any) -> None:
+    path = f"messages/{graph.create_draft(**message())['id']}"
+    graph.request("POST", f"{path}/send")
+    [sent] = graph.request("GET", "mailFolders/sentitems/messages").json()["value"]
+
+    assert code(graph.request("POST", f"messages/{sent['id']}/send")) == (400, "ErrorInvalidRequest")
+
+
+def test_a_draft_above_the_limit_is_413_in_every_form(sim: Simulator, graph: Any, make_mime: Any) -> None:
+    sim.behaviour.oversize = "413-bare"
+    large = base64.b64encode(make_mime(body="x" * 3_300_000))
+    path = f"messages/{graph.create_draft(**message())['id']}/attachments"
+    text = {"Content-Type": "text/plain"}
+
+    for answer in (
+        graph.request("POST", "messages", data=large, headers=text),
+        graph.request("POST", "messages", json=message(subject="x" * 4_200_000)),
+        graph.request("POST", path, json={"contentBytes": "x" * 4_200_000}),
+        graph.send_json(message(subject="x" * 4_200_000)),
+    ):
+        assert answer.status_code == 413, answer.text
+    assert graph.request("POST", "messages", data=b"x", headers={"Content-Type": "image/png"}).status_code == 415
+
+
+def test_a_charset_that_nobody_knows_leaves_the_text_out(graph: Any, make_mime: Any) -> None:
+    draft = graph.create_draft(make_mime(Content_Type="text/plain; charset=klingon"))
+
+    assert draft["body"]["content"] == ""
 
 
 def test_headers_are_shown_only_when_selected(graph: Any, make_mime: Any) -> None:
@@ -314,6 +353,7 @@ def test_too_small_and_too_large_files_get_no_session(graph: Any) -> None:
 
     assert code(small) == (400, "ErrorAttachmentSizeShouldNotBeLessThanMinimumSize")
     assert code(large) == (413, "ErrorAttachmentSizeLimitExceeded")
+    assert code(open_session(graph, draft["id"], name="")) == (400, "ErrorInvalidRequest")
 
 
 def test_government_cloud_has_no_sessions(sim: Simulator, graph: Any) -> None:
@@ -357,6 +397,7 @@ def test_length_that_differs_from_its_range_is_refused(graph: Any) -> None:
     url = open_session(graph, graph.create_draft(**message())["id"]).json()["uploadUrl"]
     headers = {"Content-Range": f"bytes 0-9/{3 * MIB}"}
 
+    assert code(graph.session.put(url, data=b"abc", timeout=10)) == (400, "invalidRange")
     assert code(graph.session.put(url, data=b"abc", headers=headers, timeout=10)) == (400, "fragmentLengthMismatch")
 
 

@@ -13,10 +13,12 @@ import pytest
 import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
 
 from flask_outmail.simulator import Simulator
+
+JWT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 def msal_app(sim: Simulator, credential: Any = None, **options: Any) -> msal.ConfidentialClientApplication:
@@ -167,6 +169,8 @@ def test_wrong_key_for_a_registered_certificate_is_700027(sim: Simulator, certif
         ({"nbf": 4_000_000_000}, 700024),
         ({"exp": 1}, 700024),
         ({"exp": "soon"}, 50027),
+        ({"alg": "none"}, 50027),
+        ({"x5t#S256": "?"}, 700027),
     ],
 )
 def test_claims_of_an_assertion_are_checked(
@@ -183,7 +187,7 @@ def test_claims_of_an_assertion_are_checked(
     thumbprint = base64.urlsafe_b64encode(certificate.fingerprint(hashes.SHA256())).decode().rstrip("=")
     parts = [
         base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
-        for part in ({"alg": "RS256", "x5t#S256": thumbprint}, body)
+        for part in ({"alg": "RS256", "x5t#S256": thumbprint, **changes}, body)
     ]
     signature = key.sign(".".join(parts).encode(), padding.PKCS1v15(), hashes.SHA256())
     assertion = ".".join([*parts, base64.urlsafe_b64encode(signature).decode().rstrip("=")])
@@ -192,20 +196,43 @@ def test_claims_of_an_assertion_are_checked(
         client_id=app.client_id,
         client_secret="",
         client_assertion=assertion,
-        client_assertion_type="urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+        client_assertion_type=JWT,
     )
 
     assert (answer.status_code, answer.json()["error_codes"]) == (401, [number])
 
 
-def test_garbage_instead_of_an_assertion_is_50027(graph: Any) -> None:
-    answer = graph.ask_token(
-        client_secret="",
-        client_assertion="not.a.jwt",
-        client_assertion_type="urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-    )
+# "W10" is the base64 of "[]", "e30" that of "{}".
+@pytest.mark.parametrize("assertion", ["not.a.jwt", "W10.W10.W10", "e30.W10.e30", "e30.e30.e30.e30"])
+@pytest.mark.parametrize("kind", [JWT, "saml"])
+def test_garbage_instead_of_an_assertion_is_50027(graph: Any, assertion: str, kind: str) -> None:
+    answer = graph.ask_token(client_secret="", client_assertion=assertion, client_assertion_type=kind)
 
     assert answer.json()["error_codes"] == [50027]
+
+
+def test_a_certificate_without_an_rsa_key_signs_nothing_and_each_that_is_registered_counts(
+    sim: Simulator, graph: Any, key: rsa.RSAPrivateKey, certificate: x509.Certificate
+) -> None:
+    curve = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateBuilder().subject_name(certificate.subject).issuer_name(certificate.subject)
+    builder = builder.public_key(curve.public_key()).serial_number(7).not_valid_before(certificate.not_valid_before_utc)
+    other = builder.not_valid_after(certificate.not_valid_after_utc).sign(curve, hashes.SHA256())
+    app = sim.add_app("Two certificates", certificate_pem=pem(other))
+    head = {"alg": "RS256", "x5t#S256": base64.urlsafe_b64encode(other.fingerprint(hashes.SHA256())).decode()}
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in (head, {"iss": app.client_id})]
+    assertion = ".".join([*parts, "e30"])
+
+    answer = graph.ask_token(
+        client_id=app.client_id, client_secret="", client_assertion=assertion, client_assertion_type=JWT
+    )
+
+    assert answer.json()["error_codes"] == [700027]
+    sim.upload_certificate(pem(certificate), app.client_id)
+    both = {"private_key": key_pem(key), "public_certificate": pem(certificate)}
+    assert "access_token" in ask(sim, both, client_id=app.client_id)
+    with pytest.raises(ValueError, match="there is no application"):
+        sim.upload_certificate(pem(certificate), "unknown")
 
 
 def test_wrong_secret_is_7000215(sim: Simulator) -> None:
@@ -251,6 +278,10 @@ def test_old_style_instance_discovery_answers(sim: Simulator, graph: Any) -> Non
     answer = graph.session.get(f"{sim.https_url}/common/discovery/instance?api-version=1.1", timeout=10)
 
     assert answer.json()["tenant_discovery_endpoint"].startswith(sim.https_url)
+    for name in ("common", "organizations"):
+        shared = graph.session.get(f"{sim.https_url}/{name}/v2.0/.well-known/openid-configuration", timeout=10)
+        assert shared.status_code == 200
+    assert "no explanations" in graph.session.get(f"{sim.https_url}/error?code=7000215", timeout=10).text
     assert isinstance(answer.json()["metadata"], list)
 
 
@@ -333,6 +364,9 @@ def test_secret_may_come_by_http_basic(sim: Simulator, graph: Any) -> None:
     graph.session.auth = (sim.client_id, quote(sim.client_secret, safe=""))
 
     assert graph.ask_token(client_id="", client_secret="").status_code == 200
+    graph.session.auth = None
+    graph.session.headers["Authorization"] = "Basic \xff"
+    assert graph.ask_token(client_id="", client_secret="").json()["error_codes"] == [900144]
 
 
 def test_settings_of_new_tokens(sim: Simulator, graph: Any) -> None:

@@ -276,7 +276,13 @@ def test_faults_survive_json() -> None:
 
 
 def test_behaviour_refuses_what_it_does_not_know(sim: Simulator) -> None:
-    for wrong in ({"typo": 1}, {"oversize": "500"}, {"gov": "maybe"}, {"concurrency_limit": "many"}):
+    for wrong in (
+        {"typo": 1},
+        {"oversize": "500"},
+        {"gov": "maybe"},
+        {"concurrency_limit": "many"},
+        {"recipient_limit": -1},
+    ):
         with pytest.raises(ValueError, match=r"."):
             sim.behaviour.update({"recipient_limit": 1, **wrong})
     with pytest.raises(ValueError, match="oversize"):
@@ -284,6 +290,8 @@ def test_behaviour_refuses_what_it_does_not_know(sim: Simulator) -> None:
     with pytest.raises(AttributeError):
         sim.behaviour.overzise = "200"
     assert sim.behaviour.recipient_limit == 500
+    sim.behaviour.update({"gov": True})
+    assert sim.behaviour.gov is True
 
 
 def test_clear_forgets_everything_but_who_exists(sim: Simulator, graph: Any, make_mime: Any) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 import flask_outmail.simulator as package
 from flask_outmail.simulator import DeliveredMail, Simulator, main
@@ -89,6 +91,7 @@ def test_directory_keeps_identities_and_authority(tmp_path: Path, graph: Any, ma
         added = first.add_app("Mine")
         client = type(graph)(first)
         token = client.token()
+        of_another = client.token(client_id=added.client_id, client_secret=added.secret)
         client.session.close()
         kept = (first.tenant, first.client_id, first.client_secret, first.secret_id, first.smtp_password)
         authority = first.ca_file.read_bytes()
@@ -102,14 +105,27 @@ def test_directory_keeps_identities_and_authority(tmp_path: Path, graph: Any, ma
         assert second.state.apps()[0].certificates == [authority] * 2, (
             "whoever uses a certificate need not upload it again"
         )
-        assert second.add_app("Mine").client_id == added.client_id
         client = type(graph)(second)
+        gone = client.send_mime(make_mime(), headers={"Authorization": f"Bearer {of_another}"})
+        assert gone.status_code == 401, "its application was not added again yet"
+        assert second.add_app("Mine").client_id == added.client_id
         answer = client.send_mime(make_mime(), headers={"Authorization": f"Bearer {token}"})
         client.session.close()
         assert answer.status_code == 202, "a token outlives a restart, as real ones outlive a deployment"
 
     for name in ("simulator.json", "ca-key.pem", "good.pem"):
         assert stat.S_IMODE((tmp_path / "sim" / name).stat().st_mode) == 0o600
+
+
+def test_a_folder_with_a_key_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "ca-key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
+    (tmp_path / "ca.pem").write_text("theirs")
+
+    with pytest.raises(ValueError, match=r"ca-key\.pem does not hold a key that the simulator made"):
+        Simulator(tmp_path).start()
+    assert (tmp_path / "ca.pem").read_text() == "theirs"
 
 
 def test_given_identities_are_used(tmp_path: Path) -> None:

@@ -75,6 +75,12 @@ def test_login_in_every_form(sim: Simulator, raw_smtp: Any) -> None:
     talk = raw_smtp()
     assert talk.ask(f"AUTH LOGIN {user}") == "334 UGFzc3dvcmQ6"
     assert talk.ask("*").startswith("501 ")
+    assert talk.ask("AUTH LOGIN").startswith("334 ")
+    assert talk.ask("*").startswith("501 ")
+    assert talk.ask(f"auth login {user}") == "334 UGFzc3dvcmQ6"
+    assert talk.ask("ü").startswith("501 ")
+    assert talk.ask(f"auth login {user}") == "334 UGFzc3dvcmQ6"
+    assert talk.ask("x" * 20_000).startswith("535 ")
     assert talk.ask(f"auth login {user}") == "334 UGFzc3dvcmQ6"
     assert talk.ask(password).startswith("235 ")
 
@@ -85,6 +91,9 @@ def test_plain_is_there_only_on_request(sim: Simulator, raw_smtp: Any) -> None:
     assert raw_smtp().ask(f"AUTH PLAIN {plain}").startswith("504 5.7.4 ")
     sim.behaviour.plain_auth = True
     assert raw_smtp().ask(f"AUTH PLAIN {plain}").startswith("235 ")
+    talk = raw_smtp()
+    assert talk.ask("AUTH PLAIN").startswith("334")
+    assert talk.ask("*").startswith("501 ")
 
 
 def test_capabilities_before_and_after_encryption(raw_smtp: Any) -> None:
@@ -172,6 +181,8 @@ def test_garbled_sign_in_is_501(raw_smtp: Any) -> None:
 
     assert talk.ask("AUTH XOAUTH2 ???").startswith("501 ")
     assert talk.ask("AUTH XOAUTH2 QUJD").startswith("501 ")
+    assert talk.ask("AUTH XOAUTH2").startswith("334")
+    assert talk.ask("*").startswith("501 ")
     assert talk.ask("AUTH CRAM-MD5").startswith("504 5.7.4 ")
 
 
@@ -278,8 +289,39 @@ def test_a_chunk_that_is_refused_is_read_all_the_same(sim: Simulator, raw_smtp: 
     assert talk.ask(b"BDAT 15 LAST\r\n" + b"QUIT\r\n" * 2 + b"abc")[:9] == "552 5.3.4"
     assert talk.ask("NOOP").startswith("250 ")
     assert sim.delivered == []
+    sim.faults.refuse("smtp.data", 451, "4.7.500")
+    assert talk.ask(b"BDAT 3 LAST\r\nabc").startswith("451 4.7.500")
     assert talk.ask("BDAT many").startswith("501 ")
     assert talk.hear() == ""  # nobody could say where the next command begins
+
+
+@pytest.mark.parametrize("parts", [[b"BDAT 3 LAST\r\nabc"], [b"BDAT 3 LAST\r\n", b"abc"]])
+def test_connection_lost_before_a_chunk_is_whole(sim: Simulator, raw_smtp: Any, parts: list[bytes]) -> None:
+    talk = signed_in(sim, raw_smtp)
+    sim.faults.lose_request("smtp.data")
+    talk.ask("MAIL FROM:<noreply@contoso.example>")
+    talk.ask("RCPT TO:<ann@x.example>")
+    for part in parts:
+        talk.say(part)
+
+    assert talk.hear() == ""
+    assert sim.delivered == []
+
+
+def test_connection_lost_while_signing_in(sim: Simulator, raw_smtp: Any, token: str) -> None:
+    sim.faults.lose_request("smtp.auth")
+
+    assert raw_smtp().ask(f"AUTH XOAUTH2 {xoauth2(sim.mailbox, token)}") == ""
+
+
+def test_a_message_without_a_byte_is_a_message(sim: Simulator, raw_smtp: Any) -> None:
+    talk = signed_in(sim, raw_smtp)
+    talk.ask("MAIL FROM:<noreply@contoso.example>")
+    talk.ask("RCPT TO:<ann@x.example>")
+    talk.ask("DATA")
+
+    assert talk.ask(".").startswith("250 ")
+    assert [mail.text for mail in sim.delivered] == [""]
 
 
 def test_small_commands(sim: Simulator, raw_smtp: Any) -> None:
@@ -290,7 +332,8 @@ def test_small_commands(sim: Simulator, raw_smtp: Any) -> None:
         ("RCPT TO:<a@b.c>", "503"),
         ("DATA", "503"), ("STARTTLS", "503"), ("MAIL FROM:a@b.c", "501"), ("MAIL FROM:<a@b.c> ODD=1", "555"),
         ("MAIL FROM:<a@b.c> SIZE=x", "501"), ("MAIL FROM:<a@b.c> SIZE=157286401", "552"), ("MAIL FROM:<a@b.c>", "250"),
-        ("MAIL FROM:<a@b.c>", "503"), ("RSET", "250"), ("MAIL FROM:<a@b.c>", "250"), ("RCPT TO:<>", "501"),
+        ("MAIL FROM:<jörg@b.c>", "503"), ("RCPT TO:<a@b.c> ODD=1", "555"), ("RSET", "250"),
+        ("MAIL FROM:<jörg@b.c>", "553"), ("MAIL FROM:<a@b.c>", "250"), ("RCPT TO:<>", "501"),
         ("x" * 20000, "500"), ("HELO test", "250"), ("QUIT", "221"),
     ]:  # fmt: skip
         assert talk.ask(line).startswith(code), line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import email.policy
 import re
+import socket
 from collections.abc import Iterator
 from email.message import EmailMessage
 from typing import TYPE_CHECKING, Any
@@ -237,7 +238,9 @@ def test_answers_page_shows_what_clients_were_told(sim: Simulator, get: Any, gra
 # Who may
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8025", "localhost.evil.example", "10.0.0.1", "[::2]"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8025", "localhost.evil.example", "10.0.0.1", "[::2]", "[", "[x]"]
+)
 def test_other_host_names_get_nothing(sim: Simulator, get: Any, rich: int, host: str) -> None:
     """DNS rebinding: a foreign page that resolves to this machine still names itself."""
     answer = get("", headers={"Host": host})
@@ -284,6 +287,45 @@ def test_the_page_itself_can_act_in_a_browser(sim: Simulator, rich: int, browser
 @pytest.mark.parametrize("path", POSTS)
 def test_nothing_changes_by_get(get: Any, path: str) -> None:
     assert get(path).status_code in (200, 405)
+
+
+def talk(sim: Simulator, request: bytes) -> bytes:
+    """What the web server says to these bytes, until it hangs up."""
+    host, _, port = sim.web_url.removeprefix("http://").rstrip("/").rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as sock:
+        sock.sendall(request)
+        sock.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := sock.recv(65536):
+            answer += piece
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "status"),
+    [
+        ("Content-Length: 999999999999", b"", b" 413 "),
+        ("Content-Length: -1", b"", b" 413 "),
+        ("Content-Length: 10", b"abc", b""),
+        ("Transfer-Encoding: chunked", b"", b""),
+        ("Transfer-Encoding: chunked", b"FFFFFFFFF\r\n", b""),
+        ("Transfer-Encoding: chunked", b"zz\r\n", b""),
+        ("Transfer-Encoding: chunked", b"-1\r\n", b""),
+    ],
+)
+def test_a_request_whose_end_cannot_be_known_is_not_answered_as_if_it_were_whole(
+    sim: Simulator, header: str, body: bytes, status: bytes
+) -> None:
+    answer = talk(sim, f"POST /api/clear HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n".encode() + body)
+
+    assert answer.split(b"\r\n")[0][8:13] == status
+
+
+def test_head_is_answered_without_a_body(get: Any) -> None:
+    answer = get("", "HEAD")
+
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert get("").status_code == 200
 
 
 # The JSON interface

@@ -121,6 +121,9 @@ def test_the_limit_holds(session: Session, vault: Vault) -> None:
 def test_what_a_setup_uses_cannot_be_deleted_and_what_none_uses_can(session: Session, vault: Vault) -> None:
     row = create(session, vault)
     first = setups.save(session, values(), vault, by="ann", seen_revision=0, auth_object=row)
+    session.commit()
+    with pytest.raises(InUse):
+        auth_objects.delete(session, row)  # a draft uses it
     setups.activate(first, by="ann")
     session.commit()
     assert auth_objects.usage(session) == {row.id: [first]}
