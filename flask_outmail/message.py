@@ -16,7 +16,10 @@ from typing import Any, Literal
 from .address import CONTROL, LINE_BREAKS, Address, AddressLike, check_addresses, refuse_line_break
 from .errors import BadHeaderError, InvalidMessage, MissingRecipients, MissingSender
 
-__all__ = ["UNKNOWN_DOMAIN", "Address", "AddressLike", "Attachment", "Importance", "Message", "check_header_text"]
+__all__ = [
+    "UNKNOWN_DOMAIN", "Address", "AddressLike", "Attachment", "Importance", "Message", "check_header_text",
+    "complete_id",
+]  # fmt: skip
 
 #: Stands in a Message-ID until the sender, and so its domain, is known (RFC 2606: nobody can own it).
 UNKNOWN_DOMAIN = "outmail.invalid"
@@ -247,7 +250,7 @@ class Message:
     def sent_by(self, sender: str) -> None:
         """Fills in the sender, and its domain where the Message-ID waits for one."""
         self.sender = sender
-        self.msgId = self.msgId.replace(f"@{UNKNOWN_DOMAIN}>", f"@{_message_id_domain(sender)}>")
+        complete_id(self, sender)
 
     def add_recipient(self, recipient: AddressLike) -> None:
         self.recipients.append(recipient)
@@ -393,6 +396,11 @@ def _listed(given: Any) -> list[Any]:
 
 
 @lru_cache(64)
+def complete_id(message: Message, sender: str) -> None:
+    """Gives a Message-ID that waits for a domain the one of `sender`, also where From itself is filled in later."""
+    message.msgId = message.msgId.replace(f"@{UNKNOWN_DOMAIN}>", f"@{_message_id_domain(sender)}>")
+
+
 def _message_id_domain(sender: str) -> str:
     """The sender's own domain, when it is plain ASCII: a Message-ID then neither names this machine nor asks DNS."""
     domain = Address.parse(sender).domain

@@ -12,7 +12,7 @@ from .current import Current
 from .envelope import Envelope, Receipt
 from .errors import MissingSender, OutmailError
 from .keeping import Keeping
-from .message import Message
+from .message import Message, complete_id
 from .models import utc_now
 from .outbox import verdicts
 from .outbox.states import SUPPRESSED
@@ -56,6 +56,7 @@ class Preparing:
             # Flask-Mail often stay in the configuration after the administrator has moved on, and Exchange would
             # refuse them. Where several connections may carry it, each puts in its own.
             message.sender = None
+            complete_id(message, current.sender)
             if not fills_sender:
                 message.sent_by(current.sender)
         return Envelope.for_message(
@@ -91,6 +92,9 @@ class Preparing:
             current = None  # a setup that cannot be read today does not keep a message from being stored
         if current is not None and not message.sender and not current.sender:
             raise MissingSender("neither the message nor the setup says who it is from", code="sender_missing")
+        if current is not None and not message.sender:
+            # The one that the log shows, and that a server is asked about, is the one that leaves.
+            complete_id(message, current.sender)
         envelope = Envelope.for_message(
             message,
             sender=envelope_from,

@@ -153,16 +153,6 @@ def claim(
     return [one for one in ids if one in own]
 
 
-def claim_one(session: Session, by: str, delivery_id: int, *, now: datetime, until: datetime) -> bool:
-    """Claims one queued message by its id; False when it is not queued, or another was quicker."""
-    won = session.execute(
-        update(deliveries)
-        .where(deliveries.c.id == delivery_id, deliveries.c.state == QUEUED)
-        .values(state=CLAIMED, claimed_by=by, claimed_until=until, begun_at=None, due_at=None, updated_at=now)
-    )
-    return _count(won) == 1
-
-
 def begin(
     session: Session, by: str, ids: Sequence[int], *, now: datetime, transport: str = "", setup_id: int | None = None
 ) -> list[Begun]:

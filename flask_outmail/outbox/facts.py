@@ -49,9 +49,6 @@ class Facts:
     worker_count: int = 0
     last_heartbeat_at: datetime | None = None
 
-    def of(self, connection: str) -> Waiting:
-        return next((one for one in self.waiting if one.connection == connection), Waiting(connection))
-
     @property
     def oldest_at(self) -> datetime | None:
         """Since when the oldest message waits that could have left."""

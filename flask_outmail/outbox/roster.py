@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, cast
 from uuid import uuid4
 
 from sqlalchemy import Table, bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session
 
-from ..models import Delivery, Slot, Worker, utc_now
+from ..models import Delivery, Slot, Worker
 from . import claims
 from .states import CLAIMED
 
@@ -108,12 +108,6 @@ def beats(session: Session) -> Mapping[str, int]:
 def listed(session: Session) -> Sequence[Worker]:
     """All workers on the list, the oldest first."""
     return session.scalars(select(Worker).order_by(Worker.started_at)).all()
-
-
-def is_any_alive(session: Session, *, within_s: float) -> bool:
-    """Whether a worker was seen lately, on this machine's clock."""
-    since = utc_now() - timedelta(seconds=within_s)
-    return session.scalars(select(Worker.id).where(Worker.seen_at >= since).limit(1)).first() is not None
 
 
 class Watch:

@@ -102,8 +102,6 @@ class Starter:
 
     def is_anything_there(self, session: Session, now: datetime) -> bool:
         """Whether there is a reason to begin a transaction that writes. Only reads."""
-        if not self.lanes:
-            return False
         if claims.has_work(session, list(self.lanes), now=now):
             return True
         return any(lane.slots or self._is_released(session, lane) for lane in self.lanes.values())

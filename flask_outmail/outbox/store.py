@@ -219,11 +219,6 @@ def find(session: Session, name: str | int) -> Delivery | None:
     return row
 
 
-def by_key(session: Session, key: str) -> Delivery | None:
-    """The delivery that was queued with this key."""
-    return session.scalars(select(Delivery).where(Delivery.key == key)).first()
-
-
 def has_held(session: Session, connection: str) -> bool:
     """Whether a message of this connection is held."""
     found = exists().where(Delivery.state == HELD, Delivery.connection == connection)
@@ -243,18 +238,10 @@ def counts(session: Session) -> dict[str, int]:
     return {str(row[0]): int(row[1]) for row in rows}
 
 
-def newest(session: Session, *, state: str = "", limit: int = 50, before_id: int = 0) -> Sequence[Delivery]:
-    """Deliveries, newest first; with `before_id`, those behind it on the list."""
+def newest(session: Session, *, state: str = "", limit: int = 50) -> Sequence[Delivery]:
+    """Deliveries, newest first."""
     query = select(Delivery).order_by(Delivery.id.desc()).limit(limit)
-    if before_id:
-        query = query.where(Delivery.id < before_id)
     return session.scalars(query.where(Delivery.state == state) if state else query).all()
-
-
-def next_queued_at(session: Session, connection: str) -> datetime | None:
-    """Since when the message that leaves next has been waiting for a worker; None when none is."""
-    query = select(Delivery.queued_at).where(Delivery.state == QUEUED, Delivery.connection == connection)
-    return session.scalar(query.order_by(Delivery.turn, Delivery.id).limit(1))
 
 
 # -- what people do --------------------------------------------------------------------------------------------------

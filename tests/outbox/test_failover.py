@@ -61,6 +61,7 @@ def test_the_backup_carries_what_the_primary_cannot_with_its_own_from(
     assert copy.parsed.get_all("From") is not None and len(copy.parsed.get_all("From", [])) == 1
     [row] = rows(app)
     assert row.state == "accepted"
+    assert row.message_id == copy.parsed["Message-ID"], "people look for it at the server"
     with engine_of(app).database.session() as session:
         from flask_outmail.models import Attempt
 
