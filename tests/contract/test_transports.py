@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flask_outmail import services, testing
+from flask_outmail import services, testing_contract
 from flask_outmail.envelope import Envelope, Receipt
 from flask_outmail.errors import (
     AuthenticationFailed,
@@ -316,4 +316,4 @@ def test_an_address_outside_ascii_is_sent_where_the_server_agrees_and_refused_wh
 @pytest.mark.parametrize("hook", ["received", "unreachable", "lose_next_answer", "ask_to_wait"])
 def test_a_hook_that_was_not_overridden_is_named(hook: str) -> None:
     with pytest.raises(TypeError, match=f"override `{hook}`"):
-        getattr(testing.NetworkTransportContract(), hook)()
+        getattr(testing_contract.NetworkTransportContract(), hook)()
