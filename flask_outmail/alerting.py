@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
-from . import certificates, setups
+from . import auth_objects, certificates, credential_log, setups
 from .alert_channels import Channels, OnAlert, Told, summary
 from .current import Current
 from .database import Database
@@ -30,6 +30,8 @@ from .outbox.alerts import Cause
 from .outbox.conditions import Condition, Limits, conditions
 from .outbox.notices import Event, Notice
 from .settings import Settings
+from .setup_values import Credential as SetupCredential
+from .vault import Vault
 from .words import Words
 
 logger = logging.getLogger(__name__)
@@ -54,10 +56,12 @@ class Alerting:
         look_up: Callable[[str], Current | None],
         callbacks: Sequence[OnAlert],
         is_suppressed: Callable[[], bool],
+        vault: Callable[[], Vault],
         words: Callable[[], Words] = Words,
     ) -> None:
         self._application = application
         self._words = words
+        self._vault = vault
         self._database = database
         self._settings = settings
         self._look_up = look_up
@@ -270,7 +274,7 @@ class Alerting:
             if current is None or current.values.credential is None:
                 continue
             name = current.values.auth_object or current.source
-            credential = current.values.credential
+            credential = self._serving(session, connection, current.values.credential)
             noted = credential.expires_on
             ends_at = None if noted is None else datetime.combine(noted, time.max, timezone.utc)
             if credential.certificate:
@@ -283,6 +287,18 @@ class Alerting:
             connections = (*(known.connections if known else ()), connection)
             found[name] = facts.Credential(name, connections, ends_at, bool(credential.certificate))
         return tuple(found.values())
+
+    def _serving(self, session: Session, connection: str, credential: SetupCredential) -> SetupCredential:
+        """The one of a credential's two secrets by which mail leaves: that is the one whose end matters."""
+        setup = setups.active(session, connection)
+        row = setup.auth_object if setup is not None else None
+        earlier = credential.earlier
+        try:
+            if row is None or earlier is None or not credential_log.serves_earlier(session, row, self._vault()):
+                return credential
+            return replace(earlier, expires_on=auth_objects.previous_ends_on(row, self._vault()))
+        except OutmailError:
+            return credential  # it cannot be read, and is told as such when it is used
 
     def _follow(self, session: Session, found: Sequence[Condition], now: datetime) -> None:
         """Makes the open incidents of what is watched agree with what is wrong."""

@@ -105,6 +105,16 @@ def of_present(session: Session, row: AuthObject, vault: Vault) -> Checked | Non
     return next((found for proof in rows if (found := _checked(proof)) is not None), None)
 
 
+def serves_earlier(session: Session, row: AuthObject, vault: Vault) -> bool:
+    """Whether the secret before the present one is kept, and the newest check passed only because of it.
+
+    Raises:
+        SecretUnreadable: what is stored cannot be read.
+    """
+    checked = of_present(session, row, vault) if row.previous_sealed else None
+    return checked is not None and checked.is_by_earlier
+
+
 def changes(session: Session, row: AuthObject, *, limit: int = 20) -> Sequence[AuditEntry]:
     """Who did what to it, newest first. Fields are named, values are not."""
     here = place(row)

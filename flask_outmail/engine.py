@@ -108,6 +108,7 @@ class Engine:
             self.current,
             on_alert,
             lambda: bool(mail_state.suppress),
+            lambda: self.vault,
             self.alert_words,
         )
         #: The tests of the last minute, and those that are still running.

@@ -269,10 +269,8 @@ def _by_earlier(engine: Engine, session: Session, rows: Iterable[Setup | None]) 
     objects = {row.auth_object_id: row.auth_object for row in rows if row is not None and row.auth_object}
     found = []
     for one in objects.values():
-        if one.previous_sealed:
-            with suppress(OutmailError):  # what cannot be read is told as that
-                checked = credential_log.of_present(session, one, engine.vault)
-                found += [one.name] if checked is not None and checked.is_by_earlier else []
+        with suppress(OutmailError):  # what cannot be read is told as that
+            found += [one.name] if credential_log.serves_earlier(session, one, engine.vault) else []
     return found
 
 

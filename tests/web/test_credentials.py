@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_an
 from sqlalchemy import delete
 
 from flask_outmail import auth_objects, certificates, entra
-from flask_outmail.models import AuthObject, SavedToken
+from flask_outmail.models import AuthObject, SavedToken, utc_now
 from flask_outmail.setup_values import FEDERATED, MANAGED_IDENTITY, Credential
 from flask_outmail.vault import Vault, generate_key
 
@@ -286,6 +287,25 @@ def test_while_the_new_one_is_not_taken_no_page_says_that_all_is_well(in_use: Si
     assert "Microsoft takes the new one, and the one before it is still kept." in page and "Delete it as soon" in page
     assert in_use.get("/health.json").json["issues"] == []
     assert "Kept beside it" in in_use.get("/").text, "nobody forgets it"
+
+
+def test_the_end_that_is_told_is_that_of_the_one_by_which_mail_leaves(in_use: Site, application: Any) -> None:
+    soon = (utc_now() + timedelta(days=5)).date().isoformat()
+    fields = in_use.object_fields(client_id=application.client_id, client_secret="", expires_on=soon)
+    in_use.post("/auth-objects/1", action="save", version=version(in_use), **fields)
+    replace(in_use, secret_kind="made", valid_days="365")
+    assert issues(in_use) == ["credential_fallback", "credential_expiring"], (
+        "the new one would last, and does not serve"
+    )
+
+    public = in_use.client.get("/outmail/auth-objects/1/certificate.cer").data
+    in_use.simulator.upload_certificate(public, application.client_id)
+    in_use.post("/auth-objects/1", action="test", version=version(in_use), **fields)
+    assert issues(in_use) == []
+
+
+def issues(site: Site) -> list[str]:
+    return sorted((one["code"] for one in site.get("/health.json").json["issues"]), reverse=True)
 
 
 def test_a_certificate_is_asked_to_be_uploaded_until_microsoft_takes_it(site: Site, application: Any) -> None:
