@@ -100,7 +100,9 @@ class Engine:
         self.keeping = Keeping(settings, self.database, self.queueing)
         self.preparing = Preparing(settings, mail_state, self.connections, self.keeping, lambda: self.vault)
         settled = partial(notify, delivery_settled, app)
-        self.releasing = Releasing(self.database, self.connections, lambda: self.vault, self.tell, settled)
+        self.releasing = Releasing(
+            self.database, self.connections, lambda: self.vault, self.queueing.spool, self.tell, settled
+        )
         self.alerting = Alerting(
             app.name,
             self.database,

@@ -29,6 +29,7 @@ from .outbox import claims, finishing, hands, store, verdicts
 from .outbox.claims import Begun
 from .outbox.hands import Job
 from .outbox.retry import Try
+from .outbox.spool import Spool, verdict_entry
 from .outbox.states import ACCEPTED
 from .settings import PRIMARY
 from .vault import Vault
@@ -50,12 +51,14 @@ class Releasing:
         database: Database,
         connections: Connections,
         vault: Callable[[], Vault],
+        spool: Spool,
         tell: Callable[[OutmailError, Current], None],
         settled: Callable[..., None],
     ) -> None:
         self._database = database
         self._connections = connections
         self._vault = vault
+        self._spool = spool
         self._tell = tell
         self._settled = settled
 
@@ -96,8 +99,14 @@ class Releasing:
                         continue  # the trouble is this message's own; the others need not wait for it
                     break
                 verdict = verdicts.settled(result, connection=connection, elapsed_s=outcome.elapsed_s)
-                finishing.finish(session, [replace(verdict, delivery_id=begun.id, number=begun.number)], now=now)
-                session.commit()
+                verdict = replace(verdict, delivery_id=begun.id, number=begun.number)
+                try:
+                    finishing.finish(session, [verdict], now=now)
+                    session.commit()
+                except SQLAlchemyError:
+                    # What is known of a message that has left must not be lost with the database.
+                    self._spool.put(verdict_entry(begun.id, begun.number, verdict.to_dict()))
+                    raise
                 if verdict.state == ACCEPTED:
                     accepted += 1
                 else:

@@ -34,6 +34,11 @@ class Entry:
     sealed: bytes | None = None
 
 
+def verdict_entry(delivery_id: int, number: int, facts: dict[str, Any]) -> Entry:
+    """The verdict on one attempt, under a name of its own."""
+    return Entry(f"outcome-{delivery_id}-{number}", "verdict", facts)
+
+
 class Spool:
     """The folder; made when it is first needed. Safe to use from several threads and processes."""
 

@@ -25,10 +25,9 @@ from ..envelope import Receipt
 from ..errors import OutmailError
 from ..models import utc_now
 from . import claims, roster
-from .claims import Begun
 from .hands import Hands, Job, Outcome
 from .recording import Recorder
-from .spool import Entry, Spool
+from .spool import Spool, verdict_entry
 from .starting import Starter, Turn
 from .surroundings import Surroundings, WorkerSettings
 from .verdicts import Verdict
@@ -241,7 +240,7 @@ class Worker:
             self._recorder.forget(one)
             if one.job.begun.id in self._spooled:
                 self._spooled.discard(one.job.begun.id)
-                self._spool.done(_spool_name(one.job.begun))
+                self._spool.done(verdict_entry(one.job.begun.id, one.job.begun.number, {}).name)
         for one, verdict in written:
             self._around.settled(one.job.connection, one.job.begun, one.result, verdict.state)
 
@@ -271,7 +270,7 @@ class Worker:
                 continue
             try:
                 verdict = self._recorder.judge(one, self._now())
-                self._spool.put(Entry(_spool_name(one.job.begun), "verdict", verdict.to_dict()))
+                self._spool.put(verdict_entry(one.job.begun.id, one.job.begun.number, verdict.to_dict()))
                 self._spooled.add(one.job.begun.id)
             except OutmailError:
                 return False  # a full disk takes nothing; memory has it
@@ -300,7 +299,3 @@ class Worker:
             # The others find this worker dead, and settle what it had.
             logger.warning("the worker could not sign off", extra={"error": type(exc).__name__})
         logger.info("worker stopped", extra={"worker": self.id, "accepted_count": self.accepted_count})
-
-
-def _spool_name(begun: Begun) -> str:
-    return f"outcome-{begun.id}-{begun.number}"

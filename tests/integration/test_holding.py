@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import text
 
 from flask_outmail import Mail, SetupNotVerified, message_held, setups
 from flask_outmail.connections import LOOK_S
+from flask_outmail.errors import TransportUnavailable
 from flask_outmail.models import PRIMARY, Delivery, Setup
 from flask_outmail.outbox import alerts, store
 from flask_outmail.proving import trial
@@ -186,6 +188,35 @@ def test_a_lost_answer_while_releasing_is_unknown_and_never_repeated(make_app: M
     assert engine_of(app).releasing.release() == (0, 0)
     assert states(app) == {"unknown": 1}
     assert len(simulator.delivered) == 1
+
+
+def change(app: Flask, statement: str) -> None:
+    with engine_of(app).database.session() as session:
+        session.execute(text(statement))
+        session.commit()
+
+
+def test_what_left_while_the_database_failed_is_on_record_once_it_is_back(
+    make_app: MakeApp, simulator: Simulator
+) -> None:
+    app, mail = make_app(db=True)
+    activate(app, smtp_values(simulator))
+    with pytest.raises(SetupNotVerified):
+        mail.send(make_message())
+    activate(app, smtp_values(simulator), verified=True)
+    engine = engine_of(app)
+    trigger = "CREATE TRIGGER down BEFORE UPDATE ON outmail_deliveries WHEN NEW.state = 'accepted'"
+    fail, mend = f"{trigger} BEGIN SELECT RAISE(ABORT, 'disk full'); END", "DROP TRIGGER down"
+    if "sqlite" not in app.config["SQLALCHEMY_DATABASE_URI"]:
+        fail = "ALTER TABLE outmail_deliveries ADD CONSTRAINT down CHECK (state <> 'accepted')"
+        mend = "ALTER TABLE outmail_deliveries DROP CONSTRAINT down"
+    change(app, fail)
+    with pytest.raises(TransportUnavailable):
+        engine.releasing.release()
+    assert len(simulator.delivered) == 1 and states(app) == {"claimed": 1}
+    change(app, mend)
+    assert engine.queueing.move() == 1
+    assert states(app) == {"accepted": 1} and len(simulator.delivered) == 1
 
 
 def test_any_change_of_a_value_that_matters_clears_verified(make_app: MakeApp, simulator: Simulator) -> None:
