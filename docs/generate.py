@@ -13,6 +13,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -348,7 +349,7 @@ def _described(name: str, value: Any) -> list[str]:
     if isinstance(value, type):
         for member, inherited in inspect.getmembers(value):
             method = inspect.getattr_static(value, member)
-            is_property = isinstance(method, property)
+            is_property = isinstance(method, property | cached_property)
             is_ours = inspect.isroutine(inherited) and str(getattr(inherited, "__module__", "")).startswith(
                 "flask_outmail"
             )

@@ -15,8 +15,8 @@ _AHEAD = 4
 #: Longest sleep between two looks round; whoever has news says so at once.
 _LOOK_S = 1.0
 
-#: What a worker does: sends what `take` gives and yields the outcomes. Only one may wait for a connection; the others
-#: do with what is free, and give a message back as `Lost` when nothing is.
+#: What a worker does: sends what `take` gives and yields the outcomes. It does with what is free, and gives a message
+#: back as `Lost` when nothing is; only one that is alone may wait for a connection, and have its refusal stand.
 Work = Callable[[Take, bool], Iterator[tuple[Job, Receipt | OutmailError | Lost]]]
 
 
@@ -51,12 +51,12 @@ class _Crew:
         self._closing = False
         self._hungry = 0
         self._threads: list[threading.Thread] = []
-        self._started = 0
+        self._at_work = 0
 
     def add(self, job: Job) -> None:
         with self._changed:
             self._queue.append(job)
-            if self._hungry < len(self._queue) and self._started < self._workers:
+            if self._hungry < len(self._queue) and len(self._threads) < self._workers:
                 self._start()
             self._changed.notify()
 
@@ -69,7 +69,7 @@ class _Crew:
         """Waits for the outcome of `job`. Every step of a worker has its time-out, so this ends."""
         with self._changed:
             while job.outcome is None:
-                if not any(thread.is_alive() for thread in self._threads):
+                if not self._at_work:
                     self._start(waits=True)  # all gave up for want of a connection
                 self._changed.wait(_LOOK_S)
         return job.outcome
@@ -84,11 +84,10 @@ class _Crew:
             thread.join()  # ends: every wait for the server has the timeout of its phase
 
     def _start(self, *, waits: bool = False) -> None:
-        waits = waits or not self._started
-        self._started += 1
         thread = threading.Thread(target=self._run, args=(waits,), name="outmail-smtp", daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
+        self._at_work += 1
 
     def _run(self, waits: bool) -> None:
         mine: dict[int, Job] = {}
@@ -117,4 +116,5 @@ class _Crew:
                 for job in mine.values():
                     if job.outcome is None:
                         job.outcome = DeliveryUnknown("the sending thread failed", code="transport_fault")
+                self._at_work -= 1
                 self._changed.notify_all()
