@@ -56,8 +56,10 @@ bench: $(READY) ## Compare the speed with other libraries, measured in the same 
 	-@command -v npm >/dev/null && npm install --silent --no-audit --no-fund --prefix .bench nodemailer
 	$(BIN)/python -m bench
 
-coverage: $(READY) ## Which lines and branches the quick tests do not reach; a page in htmlcov
-	$(BIN)/python -m coverage run -m pytest -q tests/unit tests/contract tests/integration
+coverage: export PYTHONDONTWRITEBYTECODE :=
+coverage: $(READY) ## Which lines and branches no test reaches, a page in htmlcov (takes twice as long as the tests)
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage html -q
 	$(BIN)/python -m coverage report --skip-covered

@@ -72,7 +72,8 @@ class SmtpTransport:
         """As `BulkTransport` says: on one connection, and on several where waiting costs more than working.
 
         Envelopes are taken in the caller's own thread. The next one is asked for before the content of the one before
-        has left, so an iterable that is slow to give holds that one back.
+        has left, so an iterable that is slow to give holds that one back. One that gives quickly is asked for one more
+        while an answer is on its way.
         """
         source = _Source(envelopes)
         meter = _Meter()
