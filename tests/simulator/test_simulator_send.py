@@ -478,6 +478,12 @@ def test_json_of_the_wrong_shape_is_400(graph: Any, message: Any) -> None:
     assert code(graph.request("POST", "sendMail", json={"message": message})) == (400, "RequestBodyRead")
 
 
+def test_a_json_attachment_needs_a_name(graph: Any) -> None:
+    nameless = {"@odata.type": "#microsoft.graph.fileAttachment", "name": "", "contentBytes": "QQ=="}
+
+    assert code(graph.send_json(simple(attachments=[nameless]))) == (400, "ErrorInvalidRequest")
+
+
 def test_unreadable_json_and_missing_message_are_400(graph: Any) -> None:
     headers = {"Content-Type": "application/json"}
 

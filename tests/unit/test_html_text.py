@@ -25,7 +25,7 @@ from flask_outmail.html_text import text_from_html
         ("<table><tr><th>Tea</th><td>3 €</td></tr><tr><td>Milk</td><td>1 €</td></tr></table>", "Tea  3 €\nMilk  1 €\n"),
         ("<blockquote><p>one</p><p>two</p></blockquote>three", "> one\n>\n> two\n\nthree\n"),
         ("<blockquote>one</blockquote>two", "> one\n\ntwo\n"),
-        ("<style>p{}</p></style>shown", "shown\n"),
+        ("<template>a</p>b</template>shown", "shown\n"),
         ("a<br>b<br><br>c", "a\nb\n\nc\n"),
         ("a<hr>b", "a\n\n--------------------\n\nb\n"),
         ("<pre>a\n  b</pre>", "a\n  b\n"),

@@ -93,6 +93,13 @@ def test_tests_and_scheduled_checks_of_the_setup_in_force_count_for_its_credenti
     assert cells(kept.get("/auth-objects/").text, "Last check")[0].startswith("passed")
 
 
+def test_a_test_that_ended_before_the_credential_was_asked_for_says_nothing_of_it(kept: Site) -> None:
+    kept.save_tested(kept.graph_fields())
+    own = ["outmail", "test", "--foreign-mailbox", kept.simulator.mailbox]
+    assert kept.app.test_cli_runner().invoke(args=own).exit_code == 1
+    assert cells(stored(kept), "Result") == ["passed"]
+
+
 def test_the_history_names_who_and_which_fields_and_no_value(kept: Site) -> None:
     kept.mail.actor(lambda: "boris")
     changed = kept.object_fields(client_secret="", name="Renamed", cloud="simulator", version="1")

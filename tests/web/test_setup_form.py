@@ -39,6 +39,8 @@ def test_what_was_typed_for_an_smtp_server_outlives_making_an_object_on_the_way(
     site.save(site.smtp_fields(host="mail.contoso.example"), action="new_auth_object")
     back = site.post("/auth-objects/new?next=setup", action="save", **site.object_fields())
     assert value(back.text, "host") == "mail.contoso.example"
+    site.save(site.smtp_fields(service="nonsense"), action="new_auth_object")
+    assert site.get("/setup?auth_object=1").status_code == 200
 
 
 def test_a_port_that_does_not_fit_the_tls_is_warned_of(site: Site) -> None:
