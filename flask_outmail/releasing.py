@@ -87,8 +87,6 @@ class Releasing:
                 if begun is None:
                     break
                 last_id = begun.id
-                if not begun.sealed:
-                    continue
                 outcome = hands.perform(Job(connection, begun, current), self._vault())
                 result, now = outcome.result, utc_now()
                 if _stays_held(result, outcome.tried):

@@ -228,3 +228,48 @@ def test_when_every_way_pauses_nothing_is_tried() -> None:
     with pytest.raises(TransportUnavailable) as caught:
         both.deliver(ENVELOPE)
     assert caught.value.code == "connections_pause"
+
+
+class Asked(Scripted):
+    """One that can be asked what became of a message."""
+
+    def __init__(self, answer: bool | None) -> None:
+        super().__init__()
+        self.answer = answer
+        self.is_closed = False
+
+    def check(self, message_id: str) -> bool | None:
+        return self.answer
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.parametrize(
+    ("answers", "together"),
+    [((True, None), True), ((False, True), True), ((False, None), None), ((None, None), None), ((False, False), False)],
+)
+def test_a_message_is_certainly_nowhere_only_if_each_way_says_so(
+    answers: tuple[bool | None, bool | None], together: bool | None
+) -> None:
+    both = failover(Asked(answers[0]), Asked(answers[1]))
+    assert both.check("<17@x.example>") is together
+    assert not hasattr(failover(Asked(True), Scripted()), "check"), "one that cannot be asked leaves it open"
+
+
+def test_closing_closes_every_way() -> None:
+    first, second = Asked(None), Asked(None)
+    failover(first, second).close()
+    assert first.is_closed and second.is_closed
+
+
+def test_others_are_told_when_a_way_fails_and_when_it_works_again() -> None:
+    clock = [0.0]
+    board = Board(1, clock=lambda: clock[0])
+    board.collects = True
+    both = failover(Scripted(REFUSED), Scripted(), board)
+    both.deliver(ENVELOPE)
+    clock[0] = 100.0
+    both.deliver(ENVELOPE)
+    both.deliver(ENVELOPE)
+    assert list(board.news()) == [("primary", REFUSED), ("primary", None)]

@@ -117,6 +117,14 @@ def test_above_the_caps_the_oldest_settled_ones_go_first(outbox_app: OutboxApp) 
     assert stored(app) == {ids[3]: False, ids[4]: True, ids[5]: True}
 
 
+def test_what_has_still_to_leave_stays_whole_although_it_is_above_the_cap(outbox_app: OutboxApp) -> None:
+    app, _ = outbox_app(OUTMAIL_LOG_MAX_BYTES=250)
+    body = {"content_sealed": b"sealed", "size_bytes": 1000}
+    ids = fill(app, {"state": "failed", **body}, {"state": "queued", **body}, {"state": "held", **body})
+    prune(app)
+    assert stored(app) == {ids[0]: False, ids[1]: True, ids[2]: True}
+
+
 def test_a_child_does_not_point_to_a_row_that_is_gone(shop: tuple[Flask, Mail]) -> None:
     app, _ = shop
     [parent] = fill(app, {"days": 100})
@@ -228,9 +236,11 @@ def test_an_outcome_that_waits_in_the_spool_is_anonymised_and_a_message_there_is
     facts = {"reason": "Ann", "refused": {"ann@customers.example": [550, "Ann"]}, "again": []}
     spool.put(Entry("one", "verdict", facts))
     spool.put(Entry("two", "delivery", {"recipients": ["ann@customers.example"]}, b"sealed"))
+    spool.put(Entry("six", "verdict", {"reason": "Bob", "refused": {}, "again": []}))
     assert housekeeping.erase_spool(spool, "ann@customers.example") == 1
     left = {entry.name: json.dumps(entry.facts) for entry in spool.entries()}
     assert "Ann" not in left["one"] and "ann@" not in left["one"] and "ann@" in left["two"]
+    assert "Bob" in left["six"]
 
 
 def test_what_is_no_address_erases_nothing(shop: tuple[Flask, Mail]) -> None:
@@ -335,6 +345,26 @@ def test_a_bulk_sends_each_once_however_often_and_by_whomever_the_button_is_pres
     assert sorted(one.parsed["Subject"] for one in simulator.delivered) == [f"Order {number}" for number in range(4)]
 
 
+def test_a_bulk_takes_what_was_chosen_and_no_unknown_one_without_consent(
+    shop: tuple[Flask, Mail], simulator: Simulator
+) -> None:
+    app, mail = shop
+    engine = engine_of(app)
+    fail_one(app, mail, simulator)
+    made_at = rows(app)[0].created_at
+    chosen = {
+        Bulk(("refused",), connection="primary"): 1,
+        Bulk(("refused",), connection="billing"): 0,
+        Bulk(("refused",), until=made_at): 0,
+        Bulk(("refused",), until=made_at + timedelta(seconds=1)): 1,
+    }
+    with engine.database.session() as session:
+        assert [resending.preview(session, one).count for one in chosen] == list(chosen.values())
+        with pytest.raises(NotPossible) as caught:
+            resending.resend_bulk(session, engine.vault, Bulk(("unknown",)), limit=5)
+    assert caught.value.code == "may_arrive_twice"
+
+
 def test_a_copy_in_bulk_is_made_once_even_if_two_have_found_the_row(
     shop: tuple[Flask, Mail], simulator: Simulator
 ) -> None:
@@ -398,6 +428,23 @@ def test_pages_show_each_message_once_newest_first_whatever_is_looked_for(
     assert walk(app, Filters(subject="ORDER 12"), **how) == [ids[12]]
     since, until = NOW - timedelta(minutes=2), NOW - timedelta(minutes=1)
     assert set(walk(app, Filters(since=since, until=until), **how)) == set(ids[6:9])
+
+
+def test_the_first_page_is_whole_although_it_is_reached_from_below(shop: tuple[Flask, Mail]) -> None:
+    app, _ = shop
+    ids = fill(app, *({} for _ in range(5)))
+    with engine_of(app).database.session() as session:
+        second = log.page(session, Filters(), before=log.page(session, Filters(), size=2).older, size=3)
+        assert [row.id for row in second.rows] == ids[2::-1]
+        assert second.newer is not None
+        assert [row.id for row in log.page(session, Filters(), after=second.newer, size=3).rows] == ids[:1:-1]
+
+
+def test_nothing_found_is_exported_as_the_names_of_the_columns(shop: tuple[Flask, Mail]) -> None:
+    app, _ = shop
+    with engine_of(app).database.session() as session:
+        text = "".join(log.csv_lines(lambda place: log.page(session, Filters(), before=place, size=3)))
+    assert text.startswith("\ufeffid,") and text.count("\n") == 1
 
 
 def test_cells_cannot_become_formulas(shop: tuple[Flask, Mail]) -> None:
