@@ -76,7 +76,9 @@ def test_a_database_that_does_not_answer_leaves_its_series_out(
     assert 'outmail_messages_total{connection="primary",outcome="accepted"} 1.0' in text
 
 
-def test_what_is_held_and_what_becomes_of_it_are_counted_and_traced(make_app: MakeApp, simulator: Simulator) -> None:
+def test_what_is_held_and_what_becomes_of_it_are_counted_and_traced(
+    make_app: MakeApp, simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
     app, mail = make_app(db=True)
     registry, memory = CollectorRegistry(), InMemorySpanExporter()
     provider = TracerProvider()
@@ -98,6 +100,7 @@ def test_what_is_held_and_what_becomes_of_it_are_counted_and_traced(make_app: Ma
     spans = {span.attributes["outmail.outcome"]: dict(span.attributes) for span in memory.get_finished_spans()}
     assert set(spans) == {"refused", "accepted"}
     assert spans["accepted"]["outmail.transport"] == "smtp" and spans["refused"]["outmail.code"]
+    assert "a receiver of a signal raised" not in caplog.text
     provider.shutdown()
 
 
