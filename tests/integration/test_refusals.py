@@ -18,6 +18,7 @@ from flask_outmail.errors import InvalidMessage, MissingSender
 from flask_outmail.message import Address
 from flask_outmail.message import Message as PlainMessage
 from flask_outmail.models import Delivery
+from flask_outmail.proving import trial
 from flask_outmail.services import Environment
 from flask_outmail.settings import Settings
 from flask_outmail.setup_values import SetupValues
@@ -73,6 +74,26 @@ def test_a_key_of_a_newer_version_is_a_warning(caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.WARNING, "flask_outmail"):
         Settings.from_config({"OUTMAIL_OF_TOMORROW": 1})
     assert "unknown configuration key" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "config", [{"OUTMAIL_TEST_NETWORKS": ["10.0.0.0/99"]}, {"OUTMAIL_CLOUDS": {"mine": "x"}}, {"OUTMAIL_CLOUDS": ["x"]}]
+)
+def test_a_value_of_the_wrong_kind_names_its_key(config: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(config))):
+        Settings.from_config(config)
+
+
+def test_a_rate_is_for_all_connections_or_for_the_named_ones() -> None:
+    assert Settings.from_config({"OUTMAIL_RATE_PER_MINUTE": 30}).rate_per_minute == {"": 30}
+    assert Settings.from_config({"OUTMAIL_RATE_PER_MINUTE": {"billing": 5}}).rate_per_minute == {"billing": 5}
+
+
+def test_what_is_not_set_up_cannot_be_tested(make_app: MakeApp) -> None:
+    app, _ = make_app(db=True)
+    with pytest.raises(ConfigurationError) as caught:
+        trial(engine_of(app))
+    assert caught.value.code == "setup_missing"
 
 
 @pytest.mark.parametrize("date", [1e30, float("inf")])
