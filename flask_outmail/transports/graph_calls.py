@@ -196,10 +196,11 @@ class GraphCalls:
         try:
             with self.lane.turn(timeout_s=self.settings.timeout_s, patience_s=patience_s, urgent=urgent):
                 answer = self._once(connections, method, url, body, content_type, token, headers or {})
+                # Before the place is free: whoever takes it must know of a pause.
+                self.lane.answered(answer.status, answer.retry_after_s)
         except Throttled as exc:
             exc.transport = self.transport
             raise
-        self.lane.answered(answer.status, answer.retry_after_s)
         return answer
 
     def _once(

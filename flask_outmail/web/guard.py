@@ -67,8 +67,10 @@ def let_in() -> ResponseReturnValue | None:
 def _refusal(verdict: Any) -> ResponseReturnValue | None:
     if isinstance(verdict, AnyResponse):
         return verdict
-    if verdict is None or isinstance(verdict, (bool, int)):
-        return None if verdict else _forbidden()
+    if not verdict:
+        return _forbidden()
+    if isinstance(verdict, (bool, int)):
+        return None
     # A page of text or a tuple is what a view would return to turn somebody away. Taking it for a yes would open the
     # door with the very words that should close it.
     try:

@@ -31,6 +31,13 @@ def test_an_answer_that_is_none_lets_nobody_in_and_is_told_to_the_developer(
     assert "must return True, False or a response" in caplog.text
 
 
+@pytest.mark.parametrize("verdict", [None, 0, "", [], {}])
+def test_nothing_is_a_no_in_whatever_form(make_app: MakeApp, verdict: Any) -> None:
+    app, mail = make_app(db=True)
+    mail.access_control(lambda: verdict)
+    assert app.test_client().get("/outmail/").status_code == 403
+
+
 @pytest.mark.parametrize(("verdict", "status"), [(True, 200), (False, 403)])
 def test_a_function_that_cannot_tell_its_arguments_is_called_without_any(
     make_app: MakeApp, verdict: bool, status: int
