@@ -22,10 +22,11 @@ $(READY): setup.cfg pyproject.toml
 run: $(READY) ## Start the simulator and the example application; prints one URL
 	@exec $(BIN)/python -m example_app
 
-# Compiled files are kept, whatever the environment says: the tests start a great many processes.
+# Three at a time on two cores, as most of them wait for a server or a browser. Compiled files are kept, whatever the
+# environment says: they start a great many processes.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY) ## Run every test (those that need something missing are skipped and listed)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: $(READY)
 	$(BIN)/python -m ruff check .

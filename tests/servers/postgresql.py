@@ -7,7 +7,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from .process import Server, find_program
+from .process import STOP_S, Server, find_program, wait_until
 
 #: Debian keeps the programs of each version in a folder of their own, outside PATH.
 FOLDERS = ("/usr/lib/postgresql/*/bin",)
@@ -38,11 +38,14 @@ class PostgreSQL(Server):
 
     def kill(self) -> None:
         # Its children too, as in a power cut: one that outlives it keeps the next from starting.
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)  # so that it makes no more of them
         children = self._children()
         super().kill()
         for child in children:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
+        wait_until(lambda: not any(map(_runs, children)), STOP_S, "a process of the killed server lives on")
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def _children(self) -> list[int]:
@@ -71,3 +74,11 @@ class PostgreSQL(Server):
     def drop(self, database: str) -> None:
         with self._connect() as connection:
             connection.execute(f'drop database if exists "{database}" with (force)')
+
+
+def _runs(number: int) -> bool:
+    """Whether there is a process of this number that has not ended (one that has may still wait to be told of)."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

@@ -97,7 +97,7 @@ class Server:
                 stdout=log,
                 stderr=log,
             )
-        _wait_until(self._ready, START_S, f"{self.name} does not answer")
+        wait_until(self._ready, START_S, f"{self.name} does not answer")
 
     def _ready(self) -> bool:
         if self._process is not None and self._process.poll() is not None:
@@ -105,7 +105,7 @@ class Server:
             raise RuntimeError(f"{self.name} ended at once:\n{told}")
         try:
             return self.answers()
-        except Exception:  # each client library has errors of its own; `_wait_until` ends the asking
+        except Exception:  # each client library has errors of its own; `wait_until` ends the asking
             return False
 
     @property
@@ -140,7 +140,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": str(folder), "LC_ALL": "C", "TZ": "UTC"}
 
 
-def _wait_until(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
     ends = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > ends:
