@@ -168,13 +168,16 @@ def test_a_server_that_ends_between_two_messages_hears_no_more(offers: tuple[str
 @farewells
 def test_a_server_that_ends_between_two_whole_messages_hears_no_more(farewell: bytes) -> None:
     over = threading.Event()
-    with Server(offers=CHUNKING) as server, transport_to(server, connections=1) as transport:
+
+    def enough(talk: Talk, argument: str) -> None:
+        if len(server.accepted) == 4:
+            ends(talk, farewell, over)
+
+    with Server(CHUNKING, {"accepted": enough}) as server, transport_to(server, connections=1) as transport:
 
         def source() -> Iterator[Envelope]:
-            for number in range(3):
+            for number in range(4):
                 yield envelope(number)
-            server.hooks = {"accepted": on_connections([0], lambda talk, _: ends(talk, farewell, over))}
-            yield envelope(3)
             assert over.wait(5)
             yield envelope(4)
 
