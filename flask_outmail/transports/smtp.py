@@ -104,7 +104,7 @@ class SmtpTransport:
     ) -> Iterator[tuple[Job, Receipt | OutmailError | Lost]]:
         """Yields every job taken with its outcome, in the order taken, over as many connections as it needs.
 
-        Without `wait`, a job for which there is no connection is given back as `Lost`, and that is the end.
+        Without `wait`, what has no connection is given back as `Lost`, and that is the end.
         """
         again: deque[Job] = deque()
         order: deque[Job] = deque()
@@ -128,11 +128,11 @@ class SmtpTransport:
                     sign = self._signature()
                     session = self._pool.take(fresh=job.tries > 0, wait=wait)
                     if session is None:
-                        yield job, Lost(TransportUnavailable("no connection is free"))
+                        yield from _given_back([job, *again], TransportUnavailable("no connection is free"))
                         return
                 except OutmailError as exc:
                     if not wait:
-                        yield job, Lost(exc)
+                        yield from _given_back([job, *again], exc)
                         return
                     job.outcome = exc
                     failures += 1
@@ -254,6 +254,10 @@ class _Meter:
 def _final(job: Job) -> Receipt | OutmailError:
     assert job.outcome is not None  # noqa: S101 -- it was yielded
     return job.outcome
+
+
+def _given_back(jobs: Iterable[Job], error: OutmailError) -> Iterator[tuple[Job, Lost]]:
+    return ((job, Lost(error)) for job in jobs)
 
 
 def _opener(settings: SmtpSettings, name: str) -> Callable[[ssl.SSLSession | None], SmtpSession]:

@@ -358,6 +358,26 @@ def test_a_message_whose_connection_was_refused_after_all_others_were_done_is_st
         assert server.once_each(envelopes)
 
 
+def test_what_was_made_ahead_on_a_lost_connection_goes_over_the_other_one() -> None:
+    """No third connection is opened, so the thread that lost its own gives back all that it had taken."""
+
+    def busy(talk: Talk, argument: str) -> bool:
+        if talk.number >= 2:
+            talk.say("554 5.7.0 not you again")
+            talk.hang_up()
+        return False
+
+    def enough(talk: Talk, argument: str) -> None:
+        if talk.number == 0 and sum(one.connection == 0 for one in server.accepted) == 8:
+            talk.hang_up()
+
+    hooks = {".": lambda talk, content: time.sleep(0.01), "connect": busy, "accepted": enough}
+    with Server(hooks=hooks) as server, transport_to(server, connections=2, timeout_s=5) as transport:
+        envelopes = [envelope(number) for number in range(24)]
+        assert kinds(send_all(transport, envelopes)) == ["Receipt"] * 24
+        assert server.once_each(envelopes)
+
+
 def test_stopping_early_leaves_no_thread_behind() -> None:
     def slow(talk: Talk, content: str) -> None:
         time.sleep(0.01)
